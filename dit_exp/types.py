@@ -1,0 +1,176 @@
+"""What the rooms of the house hand to each other: values (tuples of tensors) and protocols.
+
+Time t is in [0, 1] everywhere, 0 is data and 1 is noise. Images are uint8 (B, C, H, W) at the edges
+and float in [-1, 1] inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The text says what is wrong, where it came from and what to do.
+
+    The command line prints the text alone, without a traceback, and exits with code 2.
+    """
+
+
+class Batch(NamedTuple):
+    """`image` uint8 (B, C, H, W) and `label` int64 (B,), or None where the data has no classes."""
+
+    image: Tensor
+    label: Tensor | None
+
+
+class Denoised(NamedTuple):
+    """What a network's output says of x_t, whatever it predicts: x0 and noise, both shaped like x_t.
+
+    `variance` in [0, 1] (same shape) places the posterior's log variance between its lower and its
+    upper bound where the network learns it, and is None elsewhere.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    variance: Tensor | None = None
+
+
+class Modulation(NamedTuple):
+    """Shift, scale and gate, each (B, 1 or N, D) or None; a modulation of Nones changes nothing."""
+
+    shift: Tensor | None = None
+    scale: Tensor | None = None
+    gate: Tensor | None = None
+
+    def modulate(self, x: Tensor) -> Tensor:
+        """x (1 + scale) + shift, for x (B, N, D)."""
+        if self.scale is None or self.shift is None:
+            return x
+        return torch.addcmul(self.shift, x, 1 + self.scale)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """gate x, for x (B, N, D)."""
+        return x if self.gate is None else x * self.gate
+
+
+Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""(x_t (B, C, h, w), t (B,) in [0, 1], label (B,) or None) -> prediction (B, C', h, w)."""
+
+Denoiser = Callable[[Tensor, Tensor], Denoised]
+"""(x_t (B, C, h, w), t (B,) in [0, 1]) -> Denoised."""
+
+DrawNoise = Callable[[], Tensor]
+"""Fresh standard normal noise shaped like x_t, each image from its own stream."""
+
+
+class Conditioning(Protocol):
+    """How time and label reach the blocks. Built as cond(width, depth); every `c` is (B, 1 or N, D)."""
+
+    def join(self, x: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, N, D) and the condition's parts (time, then label) -> x', c'.
+
+        x' may have more tokens, appended last; the model drops them before its head.
+        """
+        ...
+
+    def block(self, i: int, c: Tensor) -> tuple[Modulation, Modulation]:
+        """The modulation of block i's attention and of its MLP."""
+        ...
+
+    def final(self, c: Tensor) -> Modulation:
+        """The modulation of the head's norm."""
+        ...
+
+
+class Autoencoder(Protocol):
+    """Between images in [-1, 1] and what the model sees. `bounds` is the range of a latent, or None."""
+
+    bounds: tuple[float, float] | None
+
+    def encode(self, image: Tensor) -> Tensor: ...
+    def decode(self, latent: Tensor) -> Tensor: ...
+    def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
+
+
+class Process(Protocol):
+    """x_t = alpha(t) x_0 + sigma(t) noise."""
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at t (any shape), in t's shape."""
+        ...
+
+    def times(self, u: Tensor) -> Tensor:
+        """Training times in (0, 1] for u in [0, 1): the process's own grid where it has one."""
+        ...
+
+    def grid(self, steps: int) -> Tensor:
+        """Sampling times, float64 (steps + 1,), from noise down to exactly 0."""
+        ...
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """What the network is told for t: the step's index in a discrete process."""
+        ...
+
+
+class DataSet(Protocol):
+    """Images and labels. `num_classes` is 0 where there are no labels."""
+
+    num_classes: int
+    class_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+
+    def train(self, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> Feed:
+        """Shuffled, flipped where asked, endless."""
+        ...
+
+    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+        """The first `count` images of a split in a fixed order, unflipped: uint8 (b, C, H, W) pieces."""
+        ...
+
+    def size(self, split: str) -> int:
+        """Images in a split."""
+        ...
+
+    def identity(self, split: str) -> str:
+        """A short hash of the files and the transform; equal for equal images."""
+        ...
+
+
+class Feed(Protocol):
+    """Training batches. Batch k is the same whatever was drawn before it, so a run can resume at k."""
+
+    def batches(self, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Metric(Protocol):
+    """Scores of generated images against a reference."""
+
+    num_samples: int
+
+    def prepare(self, data: DataSet) -> None:
+        """Fails early: loads the extractor and the reference statistics before the first sample is drawn."""
+        ...
+
+    def update(self, images: Tensor) -> None:
+        """Adds generated images, uint8 (B, 3, H, W)."""
+        ...
+
+    def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """(scores by name, protocol of the measurement)."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Where a run's numbers and pictures go."""
+
+    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None: ...
+    def log(self, values: dict[str, float], step: int) -> None: ...
+    def image(self, name: str, path: Path, step: int) -> None: ...
+    def artifact(self, path: Path) -> None: ...
+    def finish(self, status: str = "FINISHED") -> None: ...
