@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dit_exp.errors import Stopped, UserError
 
-class UserError(Exception):
-    """A mistake that the user can mend. The text says what is wrong, where it came from and what to do.
-
-    The command line prints the text alone, without a traceback, and exits with code 2.
-    """
+__all__ = ["Stopped", "UserError"]
 
 
 class Batch(NamedTuple):
@@ -68,6 +65,17 @@ DrawNoise = Callable[[], Tensor]
 """Fresh standard normal noise shaped like x_t, each image from its own stream."""
 
 
+class Model(nn.Module):
+    """A network (x_t, t, label) -> prediction, and what training and guidance must know of it.
+
+    null_label     the label that stands for "no class", or None if the model has no such row
+    class_dropout  share of training labels that the loop replaces by the null label
+    """
+
+    null_label: int | None
+    class_dropout: float
+
+
 class Conditioning(Protocol):
     """How time and label reach the blocks. Built as cond(width, depth); every `c` is (B, 1 or N, D)."""
 
@@ -98,10 +106,19 @@ class Autoencoder(Protocol):
 
 
 class Process(Protocol):
-    """x_t = alpha(t) x_0 + sigma(t) noise."""
+    """x_t = alpha(t) x_0 + sigma(t) noise.
+
+    `continuous` tells that every t in [0, 1] is meant; a discrete process knows only its own steps.
+    """
+
+    continuous: bool
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at t (any shape), in t's shape."""
+        ...
+
+    def velocity(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The weights of x_0 and of noise in the v-prediction, in t's shape."""
         ...
 
     def times(self, u: Tensor) -> Tensor:
@@ -114,6 +131,17 @@ class Process(Protocol):
 
     def network_time(self, t: Tensor) -> Tensor:
         """What the network is told for t: the step's index in a discrete process."""
+        ...
+
+
+class DiscreteSteps(Process, Protocol):
+    """A process of T steps with alpha and sigma as tables of T + 1 entries, the first for the data itself."""
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def index(self, t: Tensor) -> Tensor:
+        """t in [0, 1] -> the number of steps taken, int64 0 to T."""
         ...
 
 

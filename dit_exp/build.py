@@ -1,0 +1,173 @@
+"""From a configuration to connected parts. The one place that instantiates, and that checks how parts relate.
+
+Facts flow from objects: image size and classes come from the data, the latent's shape from the autoencoder,
+output channels from the objective, the null label from the model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from dit_exp import checkpoint
+from dit_exp.seeds import mix
+from dit_exp.task.parts import Parts
+from dit_exp.types import UserError
+
+FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
+"""What a trained model is made of; a checkpoint brings it and nothing overrides it."""
+
+
+def run(cfg: DictConfig) -> Any:
+    """Builds what the configuration says and runs its task."""
+    hydra_config = HydraConfig.get()
+    run_dir = Path(hydra_config.runtime.output_dir)
+    choices = {k: v for k, v in hydra_config.runtime.choices.items() if "/" not in k and k in cfg and v}
+    parts = build(cfg, choices, list(hydra_config.overrides.task), run_dir)
+    with naming("task"):
+        task = instantiate(cfg.task)
+    return task(parts)
+
+
+def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
+    """Instantiates and connects every part. Raises UserError for parts that do not fit together."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    config["run_dir"] = str(run_dir)
+    if config["seed"] < 0:
+        raise UserError(f"seed={config['seed']} must be 0 or more.")
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if config["device"] == "auto" else config["device"]
+    )
+    source = None
+    if config["checkpoint"] is not None:
+        path, source = checkpoint.find(config["checkpoint"], device)
+        config, choices = with_checkpoint(config, choices, overrides, source)
+        source["path"] = str(path)
+
+    with naming("data"):
+        data = instantiate(config["data"])
+        data.check()
+    with naming("autoencoder"):
+        autoencoder = instantiate(config["autoencoder"])
+    with naming("process"):
+        process = instantiate(config["process"]).to(device)
+    with naming("objective"):
+        objective = instantiate(config["objective"])(process=process)
+    latent_shape = autoencoder.latent_shape(data.image_shape)
+    torch.manual_seed(mix("initial weights", config["seed"]))
+    with naming("model"):
+        model = instantiate(config["model"])(
+            input_shape=latent_shape,
+            out_channels=latent_shape[0] * objective.outputs,
+            num_classes=data.num_classes,
+        ).to(device)
+    if source is not None:
+        checkpoint.load_weights(model, source["ema"] or source["model"], Path(source["path"]))
+    with naming("guidance"):
+        guidance = instantiate(config["guidance"])(null_label=model.null_label)
+    with naming("sampler"):
+        sampler = instantiate(config["sampler"])
+        if sampler.needs_continuous and not process.continuous:
+            raise ValueError(
+                f"sampler={choices['sampler']} needs a continuous path, and process={choices['process']} has "
+                "discrete steps. Use sampler=ddim, which takes the same step there, or process=flow."
+            )
+        process.grid(sampler.steps)
+    with naming("optimizer"):
+        optimizer = instantiate(config["optimizer"])
+    with naming("trainer"):
+        trainer = instantiate(config["trainer"])
+    with naming("metrics"):
+        metrics = instantiate(config["metrics"])
+    with naming("tracker"):
+        tracker = instantiate(config["tracker"])
+    return Parts(
+        config,
+        choices,
+        overrides,
+        run_dir,
+        config["seed"],
+        device,
+        data,
+        autoencoder,
+        model,
+        process,
+        objective,
+        guidance,
+        sampler,
+        optimizer,
+        trainer,
+        metrics,
+        tracker,
+        source,
+    )
+
+
+@contextmanager
+def naming(node: str) -> Iterator[None]:
+    """Turns what a constructor refuses into a message that names the configuration's node."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, ValueError):
+            raise UserError(f"{cause} (from the group {node})") from error
+        raise
+    except ValueError as error:
+        raise UserError(f"{error} (from the group {node})") from error
+
+
+def with_checkpoint(
+    config: dict[str, Any], choices: dict[str, str], overrides: list[str], source: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration and choices of a checkpoint, changed where the command line says so.
+
+    A group that the command line chooses is taken from it; of another one single keys are changed. The groups
+    in FIXED stay what they were: raises UserError that lists what disagrees.
+    """
+    given = [override.lstrip("+").split("=", 1)[0] for override in overrides]
+    if "experiment" in given:
+        raise UserError("checkpoint= brings its own experiment. Leave experiment= out.")
+    stored, stored_choices = source["config"], source["choices"]
+    merged, kept, wrong = dict(config), dict(choices), []
+    for group in stored_choices.keys() & config.keys() - {"task"}:
+        if group in given and group not in FIXED:
+            continue
+        merged[group], kept[group] = copy.deepcopy(stored[group]), stored_choices[group]
+        for key in given:
+            if key == group:
+                before, now = stored_choices[group], choices[group]
+            elif key.startswith(f"{group}."):
+                before, now = _select(stored, key), _select(config, key)
+            else:
+                continue
+            if group not in FIXED:
+                *path, last = key.split(".")
+                _select(merged, ".".join(path))[last] = now
+            elif before != now:
+                wrong.append(f"{key}={now} on the command line, {before} in the checkpoint")
+    if wrong:
+        raise UserError(
+            f"checkpoint={config['checkpoint']} was trained otherwise:\n  " + "\n  ".join(wrong) + "\n"
+            f"Leave these out: {', '.join(FIXED)} come from the checkpoint."
+        )
+    return merged, kept
+
+
+def _select(config: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key, or None."""
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node

@@ -1,0 +1,153 @@
+"""Checkpoints: written whole or not at all, verified before use, loaded without running foreign code.
+
+A run directory keeps checkpoints/step_00001000.pt, each beside its .sha256 (`sha256sum -c` reads it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dit_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+class DamagedError(UserError):
+    """A file that is no checkpoint, or not the one that was written."""
+
+
+class _Hashed:
+    """A file for writing that hashes what passes."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def path_of(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run_dir / "checkpoints" / f"step_{step:08d}.pt"
+
+
+def save(state: dict[str, Any], path: Path, keep: int) -> None:
+    """Writes a state atomically and removes all but the newest `keep` checkpoints beside it.
+
+    Raises OSError (a full disk, say); nothing of the failed write stays, and older checkpoints are untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, digest = path.with_suffix(".part"), path.with_suffix(".sha256")
+    try:
+        with part.open("wb") as file:
+            hashed = _Hashed(file)
+            try:
+                torch.save(state, hashed)  # pyright: ignore[reportArgumentType]
+            except RuntimeError as error:  # torch wraps what the file raised
+                raise _cause_of(error, path) from error
+            file.flush()
+            os.fsync(file.fileno())
+        # The digest goes first: a checkpoint that is there always has its digest.
+        digest.write_text(f"{hashed.sha256.hexdigest()}  {path.name}\n")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        if not path.exists():
+            digest.unlink(missing_ok=True)
+        raise
+    for old in _by_step(path.parent)[:-keep]:
+        old.unlink()
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _cause_of(error: BaseException, path: Path) -> OSError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return OSError(f"{path} could not be written: {error}")
+
+
+def _by_step(folder: Path) -> list[Path]:
+    """Checkpoints, oldest first by number (step_999 before step_1000)."""
+    return sorted(folder.glob("step_*.pt"), key=lambda p: int(p.stem.removeprefix("step_")))
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads one checkpoint. Raises DamagedError where it is not one, or its checksum differs."""
+    digest = path.with_suffix(".sha256")
+    if digest.exists():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest.read_text().split()[0]:
+            raise DamagedError(f"{path} is damaged: its SHA-256 is not the one in {digest.name}.")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedError(
+            f"checkpoint={path} is not a checkpoint of this program ({reason}). No code of it was run. "
+            "Pass a run directory or a file from its checkpoints/ folder."
+        ) from error
+    if not isinstance(state, dict) or not {"config", "model", "step"} <= state.keys():
+        raise DamagedError(
+            f"checkpoint={path} holds no config, model and step, so it was not written by this program. "
+            "Pass a run directory or a file from its checkpoints/ folder."
+        )
+    return state
+
+
+def newest(run_dir: Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]] | None:
+    """A run directory's newest whole checkpoint, or None; damaged ones are reported and passed."""
+    for path in reversed(_by_step(run_dir / "checkpoints")):
+        try:
+            if not path.with_suffix(".sha256").exists():
+                raise DamagedError(f"{path} has no .sha256 beside it.")
+            return path, load(path, device)
+        except DamagedError as error:
+            log.warning("%s The checkpoint before it is used.", error)
+    return None
+
+
+def find(where: str, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]]:
+    """What `checkpoint=` names: a file, or a run directory's newest whole checkpoint."""
+    path = Path(where).expanduser()
+    if path.is_file():
+        return path, load(path, device)
+    if not path.is_dir():
+        raise UserError(f"checkpoint={where} does not exist. Pass a run directory or a checkpoint file.")
+    if (found := newest(path, device)) is None:
+        raise UserError(
+            f"checkpoint={where} has no whole checkpoint in its checkpoints/ folder. Pass the directory of a "
+            "run that has saved one."
+        )
+    return found
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Puts weights into a model. Raises UserError that names the keys and shapes that differ."""
+    own = model.state_dict()
+    lines = [f"only in the model: {key}" for key in own.keys() - weights.keys()]
+    lines += [f"only in the file: {key}" for key in weights.keys() - own.keys()]
+    lines += [
+        f"{key}: {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the model"
+        for key in own.keys() & weights.keys()
+        if own[key].shape != weights[key].shape
+    ]
+    if lines:
+        shown = "\n  ".join(sorted(lines)[:8])
+        more = f"\n  and {len(lines) - 8} more" if len(lines) > 8 else ""
+        raise UserError(f"{source} is of another architecture; {len(lines)} keys differ:\n  {shown}{more}")
+    model.load_state_dict(weights)

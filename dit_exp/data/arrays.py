@@ -1,0 +1,154 @@
+"""Data sets that fit on a disk as one uint8 array a split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_exp.data import cache as caching
+from dit_exp.data import parquet
+from dit_exp.data.feed import ArrayFeed
+from dit_exp.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PIECE = 500
+
+
+class ArrayData(ABC):
+    """Splits as arrays; what a subclass adds is where they come from. Meets types.DataSet."""
+
+    num_classes: int
+    class_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+
+    def __init__(self, image_size: int, flip: bool) -> None:
+        if image_size < 1:
+            raise ValueError(f"data.image_size={image_size} must be at least 1.")
+        self.image_size, self.flip = image_size, flip
+        self.image_shape = (3, image_size, image_size)
+
+    @abstractmethod
+    def arrays(self, split: str) -> caching.Arrays:
+        """Images uint8 (N, 3, H, W) and labels int64 (N,), all zero where there are no classes."""
+
+    @abstractmethod
+    def identity(self, split: str) -> str:
+        """A short hash of the files and the transform."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises UserError for what can be known to be missing without reading any image."""
+
+    def size(self, split: str) -> int:
+        return len(self.arrays(split)[0])
+
+    def train(self, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> ArrayFeed:
+        images, labels = self.arrays("train")
+        return ArrayFeed(
+            images, labels if self.num_classes else None, batch_size, seed, rank, world, self.flip
+        )
+
+    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+        images, _ = self.arrays(split)
+        images = images[:count]
+        for start in range(0, len(images), PIECE):
+            yield torch.from_numpy(np.array(images[start : start + PIECE]))
+
+
+class ParquetData(ArrayData):
+    """Parquet files in a folder or a hub repository, decoded once into the cache.
+
+    root   folder with {split}-*.parquet, in it or one level below; None fetches `repo` from the hub
+    cache  folder for decoded arrays
+    """
+
+    def __init__(self, root: str | None, repo: str, image_size: int, flip: bool, cache: str) -> None:
+        super().__init__(image_size, flip)
+        self.root, self.repo, self.cache = root, repo, cache
+        self._arrays: dict[str, caching.Arrays] = {}
+
+    @abstractmethod
+    def transform(self, image: Image) -> Image:
+        """A decoded RGB image -> one of the model's size."""
+
+    def check(self) -> None:
+        for path in parquet.find(self.root, self.repo, "train"):
+            parquet.image_column(path)
+
+    def identity(self, split: str) -> str:
+        return self._identity(parquet.find(self.root, self.repo, split))
+
+    def _identity(self, files: list[Path]) -> str:
+        what = caching.describe(kind=type(self).__name__, size=self.image_size, classes=self.num_classes)
+        return caching.content_hash(files, what, caching.folder(self.cache))
+
+    def arrays(self, split: str) -> caching.Arrays:
+        if split not in self._arrays:
+            files = parquet.find(self.root, self.repo, split)
+            folder = caching.folder(self.cache)
+            self._arrays[split] = caching.arrays(
+                folder, self._identity(files), lambda place: self._build(files, place)
+            )
+        return self._arrays[split]
+
+    def _build(self, files: list[Path], place: Path) -> None:
+        import pyarrow.parquet as pq
+        from tqdm import tqdm
+
+        for path in files:
+            parquet.image_column(path)
+        count = sum(pq.read_metadata(path).num_rows for path in files)
+        images = np.lib.format.open_memmap(
+            place / "images.npy", mode="w+", dtype=np.uint8, shape=(count, *self.image_shape)
+        )
+        labels = np.zeros(count, np.int64)
+
+        def decode(job: tuple[int, Path, int, bytes]) -> None:
+            position, path, row, data = job
+            image = self.transform(parquet.decode(data, path, row))
+            images[position] = np.asarray(image).transpose(2, 0, 1)
+
+        def jobs() -> Iterator[tuple[int, Path, int, bytes]]:
+            position = 0
+            for path in files:
+                for row, data, label in parquet.rows(path, labelled=self.num_classes > 0):
+                    if self.num_classes and not 0 <= label < self.num_classes:
+                        raise UserError(
+                            f"{path}, row {row}: label {label} is outside 0 to {self.num_classes - 1}. "
+                            "Choose the data= that these files are of."
+                        )
+                    labels[position] = label
+                    yield position, path, row, data
+                    position += 1
+
+        with ThreadPoolExecutor() as pool, tqdm(total=count, unit="img", desc="decoding", disable=None) as bar:
+            waiting = jobs()
+            while piece := [job for _, job in zip(range(2048), waiting, strict=False)]:
+                list(pool.map(decode, piece, chunksize=64))
+                bar.update(len(piece))
+        images.flush()
+        np.save(place / "labels.npy", labels)
+
+
+def resized(image: Image, size: int) -> Image:
+    """The image at size x size, bicubic with antialiasing; as it is where it has that size already."""
+    from PIL.Image import Resampling
+
+    return image if image.size == (size, size) else image.resize((size, size), Resampling.BICUBIC)
+
+
+def centre_square(image: Image) -> Image:
+    """The largest centred square of an image."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))

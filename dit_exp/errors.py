@@ -1,0 +1,21 @@
+"""What a run may end with besides success. No torch here: a message must not wait for its import."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The text says what is wrong, where it came from and what to do.
+
+    The command line prints the text alone, without a traceback, and exits with code 2.
+    """
+
+
+class Stopped(Exception):
+    """A signal ended the run after its state was saved. The text says how to go on.
+
+    `code` is the exit code, 128 + the signal's number.
+    """
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code

@@ -1,0 +1,228 @@
+"""Scores that compare features of generated images with features of a reference.
+
+The arithmetic is torch-fidelity's; here the features are gathered, and the protocol of the measurement is
+written down, without which a score means nothing: counts, reference, network, resize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dit_exp.metrics.reference import Reference, from_data, from_file
+from dit_exp.types import DataSet, UserError
+
+NEIGHBOURHOOD = 3  # of precision and recall, as in Kynkäänniemi et al. 2019, arXiv:1904.06991
+KD_SUBSETS, KD_SUBSET_SIZE = 100, 1000  # as in Binkowski et al. 2018, arXiv:1801.01401
+IS_SPLITS = 10
+
+
+class Extractor(Protocol):
+    """A feature network. `names` maps the scores it can give (fd, is, kd, precision, recall) to their names.
+
+    `network` maps uint8 (B, 3, H, W) to (features (B, dims),) or (features, logits).
+    """
+
+    name: str
+    dims: int
+    names: dict[str, str]
+    resize: str
+    sha256: str
+    network: nn.Module
+
+
+class FeatureScores:
+    """Frechet and kernel distance, inception score, precision and recall of generated images.
+
+    extractor          builder extractor(weights) of the feature network
+    scores             which of fd, is, kd, precision, recall
+    num_samples        generated images that the task draws
+    reference_samples  images of `reference_split`, or of the images in `reference`; None takes all
+    reference          FILE.npz in place of the data: `mu` and `sigma`, or `arr_0`, uint8 images (N, H, W, 3)
+    weights            the network's file; None takes the extractor's own source
+    cache              folder of reference features
+    device             "auto" (CUDA where there is one) or a torch device
+    """
+
+    def __init__(
+        self,
+        extractor: Callable[..., Extractor],
+        scores: list[str],
+        num_samples: int = 5000,
+        reference_samples: int | None = None,
+        reference_split: str = "train",
+        reference: str | None = None,
+        weights: str | None = None,
+        batch_size: int = 64,
+        cache: str = "~/.cache/dit_exp",
+        device: str = "auto",
+    ) -> None:
+        self.build, self.scores, self.num_samples = extractor, list(scores), num_samples
+        self.reference_samples, self.reference_split = reference_samples, reference_split
+        self.reference_file, self.weights, self.batch_size = reference, weights, batch_size
+        self.folder = Path(cache).expanduser() / "reference"
+        self.device = resolve_device(device)
+        self.extractor: Extractor | None = None
+        self.reference: Reference | None = None
+        self.features: list[Tensor] = []
+        self.logits: list[Tensor] = []
+
+    def prepare(self, data: DataSet) -> None:
+        """Loads the network and the reference. Raises UserError for what would fail later."""
+        if data.image_shape[0] != 3:
+            raise UserError(
+                f"The data has {data.image_shape[0]} channel(s), and feature networks take RGB images. "
+                "Use metrics=none, or RGB data."
+            )
+        extractor = self.extractor = self.build(weights=self.weights)
+        if unknown := [score for score in self.scores if score not in extractor.names]:
+            raise UserError(
+                f"metrics.scores: {extractor.name} has no {unknown}. Choose from {list(extractor.names)}."
+            )
+        extractor.network.to(self.device).to(memory_format=torch.channels_last)
+        key = f"{extractor.name} {extractor.sha256} {extractor.resize}"
+        if self.reference_file is None:
+            self.reference = from_data(
+                data, self.reference_split, self.reference_samples, self._extract_all, key, self.folder
+            )
+        else:
+            self.reference = from_file(
+                self.reference_file,
+                self.reference_samples,
+                self._extract_all,
+                extractor.dims,
+                key,
+                self.folder,
+            )
+        self.features, self.logits = [], []
+
+    def update(self, images: Tensor) -> None:
+        """Adds generated images, uint8 (B, 3, H, W). Raises TypeError or ValueError for anything else."""
+        if images.dtype != torch.uint8:
+            raise TypeError(f"Scores take uint8 images, got {images.dtype}; images.to_uint8 rounds to them.")
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(f"Scores take images (B, 3, H, W), got {tuple(images.shape)}.")
+        for piece in images.split(self.batch_size):
+            features, *logits = self._extract(piece)
+            self.features.append(features)
+            if "is" in self.scores:
+                self.logits += logits
+
+    def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scores and protocol of the images added since `prepare` or the last `compute`.
+
+        Raises UserError below two images.
+        """
+        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+        from torch_fidelity.metric_isc import isc_features_to_metric
+        from torch_fidelity.metric_kid import kid_features_to_metric
+        from torch_fidelity.metric_prc import prc_features_to_metric
+
+        extractor, reference = self._prepared()
+        n = sum(len(piece) for piece in self.features)
+        if n < 2:
+            raise UserError(f"Scores need 2 or more generated images, got {n}. Raise metrics.num_samples.")
+        features = torch.cat(self.features)
+        values: dict[str, float] = {}
+        protocol = self._protocol(extractor, reference, n)
+        if "fd" in self.scores:
+            ours = fid_features_to_statistics(features)
+            ours["mu"] = ours["mu"].astype(reference.mu.dtype)  # published statistics are float64
+            theirs = {"mu": reference.mu, "sigma": reference.sigma}
+            values["fd"] = fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"]
+        if "is" in self.scores:
+            protocol["is_splits"] = splits = min(IS_SPLITS, n)
+            values["is"] = isc_features_to_metric(torch.cat(self.logits), splits)["inception_score_mean"]
+        if reference.features is not None:
+            fewest = min(n, len(reference.features))
+            if {"kd", "precision", "recall"} & set(self.scores):
+                protocol["reference_features"] = len(reference.features)
+            if "kd" in self.scores:
+                size = min(KD_SUBSET_SIZE, fewest)
+                protocol |= {"kd_subsets": KD_SUBSETS, "kd_subset_size": size}
+                values["kd"] = kid_features_to_metric(
+                    features, reference.features, kid_subsets=KD_SUBSETS, kid_subset_size=size, verbose=False
+                )["kernel_inception_distance_mean"]
+            if {"precision", "recall"} & set(self.scores) and fewest > NEIGHBOURHOOD:
+                protocol["neighbourhood"] = NEIGHBOURHOOD
+                values |= prc_features_to_metric(
+                    features,
+                    reference.features,
+                    prc_neighborhood=NEIGHBOURHOOD,
+                    save_cpu_ram=True,
+                    verbose=False,
+                )
+        if missing := [score for score in self.scores if score not in values]:
+            why = (
+                "the reference is mean and covariance alone"
+                if reference.features is None
+                else "too few images"
+            )
+            protocol["left_out"] = f"{', '.join(missing)}: {why}"
+        self.features, self.logits = [], []
+        return {extractor.names[score]: values[score] for score in self.scores if score in values}, protocol
+
+    def _protocol(self, extractor: Extractor, reference: Reference, n: int) -> dict[str, Any]:
+        from torch_fidelity.version import __version__
+
+        protocol = {
+            "n": n,
+            "reference": reference.source,
+            "extractor": extractor.name,
+            "extractor_hash": extractor.sha256,
+            "resize": extractor.resize,
+            "generated_rounding": "nearest",  # images.to_uint8
+            "torch_fidelity": __version__,
+        }
+        fewest = min(n, reference.source["count"] or n)
+        if fewest < extractor.dims:
+            protocol["warning"] = (
+                f"{fewest} images for {extractor.dims} features: the covariance is singular and the distance "
+                "depends on the count. Compare it only with scores at the same counts."
+            )
+        return protocol
+
+    def _prepared(self) -> tuple[Extractor, Reference]:
+        if self.extractor is None or self.reference is None:
+            raise RuntimeError("FeatureScores.prepare(data) comes first.")
+        return self.extractor, self.reference
+
+    @torch.inference_mode()
+    def _extract(self, images: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (B, 3, H, W) -> float32 features (and logits) on the CPU."""
+        if self.extractor is None:
+            raise RuntimeError("FeatureScores.prepare(data) comes first.")
+        # an evaluation may run under autocast, whose bfloat16 would shift the features
+        with torch.autocast(self.device.type, enabled=False):
+            out = self.extractor.network(images.to(self.device))
+        return tuple(layer.float().cpu() for layer in out)
+
+    def _extract_all(self, images: Iterable[Tensor], total: int) -> Tensor:
+        from tqdm import tqdm
+
+        features = []
+        with tqdm(total=total, desc="reference features", unit="image", disable=None) as bar:
+            for group in images:
+                for piece in group.split(self.batch_size):
+                    features.append(self._extract(piece)[0])
+                    bar.update(len(piece))
+        return torch.cat(features)
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" is CUDA where there is one. Raises UserError for what torch does not know or has not here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(
+            f"metrics.device={device} is no torch device. Pass auto, cpu, cuda or cuda:N."
+        ) from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"metrics.device={device}, but torch sees no CUDA device. Pass metrics.device=auto.")
+    return resolved

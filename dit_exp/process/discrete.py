@@ -1,0 +1,59 @@
+"""Discrete variance-preserving diffusion: T steps, and at time t = i / T the state after i of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class DiscreteProcess(nn.Module):
+    """x_t = sqrt(abar_i) x_0 + sqrt(1 - abar_i) noise, with i = t T and abar_0 = 1.
+
+    betas  float64 (T,), each in (0, 1). The tables are float64, as the products of T factors need.
+    The network is told the index i - 1, 0 to T - 1, as published checkpoints expect.
+    Source: Ho et al. 2020, arXiv:2006.11239.
+    """
+
+    continuous = False
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__()
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError("Every beta of a discrete process must lie between 0 and 1.")
+        abar = torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)])
+        self.alpha: Tensor
+        self.sigma: Tensor
+        self.register_buffer("alpha", abar.sqrt(), persistent=False)
+        self.register_buffer("sigma", (1 - abar).sqrt(), persistent=False)
+
+    @property
+    def steps(self) -> int:
+        return len(self.alpha) - 1
+
+    def index(self, t: Tensor) -> Tensor:
+        """t in [0, 1] -> int64 0 to T."""
+        return (t * self.steps).round().long()
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        i = self.index(t)
+        return self.alpha[i].to(t.dtype), self.sigma[i].to(t.dtype)
+
+    def velocity(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.coefficients(t)
+        return -sigma, alpha
+
+    def times(self, u: Tensor) -> Tensor:
+        return ((u * self.steps).floor() + 1) / self.steps
+
+    def network_time(self, t: Tensor) -> Tensor:
+        return (self.index(t) - 1).to(t.dtype)
+
+    def grid(self, steps: int) -> Tensor:
+        """Evenly spaced indices, rounded, first and last kept: 250 of 1000 are 0, 4, 8, 12, ..., 999."""
+        if not 1 <= steps <= self.steps:
+            raise ValueError(
+                f"sampler.steps={steps} is not possible: the process has {self.steps} steps. "
+                f"Choose sampler.steps from 1 to {self.steps}."
+            )
+        kept = torch.linspace(self.steps - 1, 0, steps, dtype=torch.float64).round() + 1
+        return torch.cat([kept, kept.new_zeros(1)]) / self.steps

@@ -1,0 +1,46 @@
+"""task=evaluate checkpoint=PATH: score a trained model, with any sampler, guidance and metrics."""
+
+from __future__ import annotations
+
+import logging
+
+from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.task import record
+from dit_exp.task.generate import draw_grid
+from dit_exp.task.parts import Parts
+from dit_exp.task.score import leading, score
+from dit_exp.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(parts: Parts, batch_size: int = 250) -> float:
+    """Scores the checkpoint's model and returns the first score. The run gets a folder of its own."""
+    if parts.source is None:
+        raise UserError("task=evaluate needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
+    if not parts.metrics.num_samples:
+        raise UserError("metrics=none leaves task=evaluate nothing to measure. Pass metrics=offline.")
+    record.start(parts)
+    try:
+        parts.metrics.prepare(parts.data)
+        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+        parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
+        scores, protocol = score(parts, parts.model, batch_size)
+        parts.tracker.log(scores, parts.source["step"])
+        values = {
+            "steps": parts.source["step"],
+            "images": parts.source["images"],
+            "parameters": count_parameters(parts.model),
+            "gmac": count_gmac(parts.model, parts.latent_shape, parts.data.num_classes),
+            "checkpoint": parts.source["path"],
+            "scores": scores,
+            "protocol": protocol,
+        }
+        record.write_metrics(parts, values)
+    except BaseException:
+        parts.tracker.finish("FAILED")
+        raise
+    parts.tracker.finish()
+    for name, value in scores.items():
+        log.info("%s %.4g", name, value)
+    return leading(scores, float("nan"))

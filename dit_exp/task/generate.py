@@ -1,0 +1,94 @@
+"""Images from a trained model: seeds and labels in, uint8 out.
+
+Image i has label i mod classes and noise from the stream (seed, i). Images pass in fixed pieces of
+`batch_size`, so which process draws a piece changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dit_exp.images import save_grid, to_uint8
+from dit_exp.sampler.denoise import Denoise, on_process_time
+from dit_exp.seeds import ImageNoise
+from dit_exp.task.parts import Parts
+from dit_exp.trainer.loop import autocast
+
+GRID = 40
+COLUMNS = 10
+
+
+@dataclass
+class Samples:
+    """`images` uint8 (b, C, H, W); `labels` (b,) or None."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+def labels_of(indices: range, classes: int) -> Tensor | None:
+    """Balanced labels, int64 (n,): image i is of class i mod classes."""
+    return torch.tensor([i % classes for i in indices]) if classes else None
+
+
+@torch.no_grad()
+def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tensor]:
+    """The latents of images on their way from noise to sample, float32 (b, C, h, w), the noise first."""
+    model.eval()
+    label = labels_of(indices, parts.data.num_classes)
+    noise = ImageNoise(parts.seed, indices, parts.latent_shape, parts.device)
+    denoise = Denoise(
+        on_process_time(model, parts.process),
+        parts.objective,
+        parts.guidance,
+        label.to(parts.device) if label is not None else None,
+        parts.autoencoder.bounds if parts.sampler.clip else None,
+    )
+    x = noise()
+    yield x
+    with autocast(parts.device, parts.trainer.precision):
+        for state, _ in parts.sampler.trajectory(denoise, x, parts.process, noise):
+            yield state
+
+
+def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Iterator[Samples]:
+    """Images 0 to count - 1, in pieces."""
+    from tqdm import tqdm
+
+    with tqdm(total=count, unit="img", desc="sampling", disable=None, leave=False) as bar:
+        for start in range(0, count, batch_size):
+            # Every piece is full: what a matrix product rounds depends on the shape of its batch.
+            indices = range(start, start + batch_size)
+            [x] = deque(trajectory(parts, model, indices), maxlen=1)
+            kept = min(batch_size, count - start)
+            yield Samples(decode(parts, x)[:kept], labels_of(indices[:kept], parts.data.num_classes))
+            bar.update(kept)
+
+
+@torch.no_grad()
+def decode(parts: Parts, latent: Tensor) -> Tensor:
+    """Latents (b, C, h, w) -> uint8 images (b, 3, H, W) on the CPU."""
+    return to_uint8(parts.autoencoder.decode(latent)).cpu()
+
+
+def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
+    """Writes 40 samples as a grid, ten a row, class names below: with ten classes a column is a class."""
+    [samples] = generate(parts, model, GRID, GRID)
+    names = parts.data.class_names
+    labels = [names[int(i)] for i in samples.labels] if samples.labels is not None else None
+    save_grid(samples.images, path, COLUMNS, labels)
+
+
+def draw_progress(parts: Parts, model: nn.Module, path: Path, rows: int = 4) -> None:
+    """Writes the denoising of the first images as a strip, from noise on the left to the sample."""
+    steps = list(trajectory(parts, model, range(rows)))
+    columns = min(COLUMNS, len(steps))
+    kept = [steps[round(i * (len(steps) - 1) / (columns - 1))] for i in range(columns)]
+    images = torch.stack([decode(parts, x) for x in kept], dim=1)
+    save_grid(images.flatten(0, 1), path, columns)

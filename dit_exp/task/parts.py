@@ -1,0 +1,48 @@
+"""The connected parts of one run, as build.py hands them to a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dit_exp.objective.prediction import Prediction
+from dit_exp.sampler.walk import Walk
+from dit_exp.trainer.loop import Trainer
+from dit_exp.types import Autoencoder, DataSet, Metric, Model, Network, Process, Tracker
+
+
+@dataclass
+class Parts:
+    """`config` is the resolved configuration as plain values, `choices` the name chosen in each group.
+
+    `source` is the checkpoint that the weights came from, with its step, images and seconds, or None.
+    """
+
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    run_dir: Path
+    seed: int
+    device: torch.device
+    data: DataSet
+    autoencoder: Autoencoder
+    model: Model
+    process: Process
+    objective: Prediction
+    guidance: Callable[[Network, Tensor, Tensor, Tensor | None], Tensor]
+    sampler: Walk
+    optimizer: Callable[[Iterable[Tensor]], Optimizer]
+    trainer: Trainer
+    metrics: Metric
+    tracker: Tracker
+    source: dict[str, Any] | None
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return self.autoencoder.latent_shape(self.data.image_shape)

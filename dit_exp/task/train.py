@@ -1,0 +1,96 @@
+"""task=train: train, draw a grid, score, log, return the metric."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.sampler.denoise import on_process_time
+from dit_exp.task import record
+from dit_exp.task.generate import draw_grid, draw_progress
+from dit_exp.task.parts import Parts
+from dit_exp.task.score import leading, score
+from dit_exp.trainer.history import plot_loss
+from dit_exp.trainer.state import TrainState
+from dit_exp.types import Network, Stopped
+
+log = logging.getLogger(__name__)
+
+
+def train(parts: Parts, batch_size: int = 250) -> float:
+    """Trains to the budget and returns the first score, or the loss where metrics=none.
+
+    batch_size  images drawn at once when sampling
+    """
+    record.start(parts)
+    try:
+        result = _train(parts, batch_size)
+    except (Stopped, KeyboardInterrupt):
+        parts.tracker.finish("KILLED")
+        raise
+    except BaseException:
+        parts.tracker.finish("FAILED")
+        raise
+    parts.tracker.finish()
+    return result
+
+
+def _train(parts: Parts, batch_size: int) -> float:
+    run_dir, tracker = parts.run_dir, parts.tracker
+    parts.metrics.prepare(parts.data)  # what it lacks is said before the training, not after
+    parameters = count_parameters(parts.model)
+    gmac = count_gmac(parts.model, parts.latent_shape, parts.data.num_classes)
+    log.info("%.2f M parameters, %.3f GMAC an image, in %s", parameters / 1e6, gmac, run_dir)
+
+    def network(model: nn.Module) -> Network:
+        return on_process_time(model, parts.process)
+
+    def contents(state: TrainState) -> dict[str, Any]:
+        return state.state_dict(parts.config, parts.choices)
+
+    def preview(state: TrainState) -> None:
+        with torch.random.fork_rng():
+            draw_grid(parts, state.weights, run_dir / "samples.png")
+        tracker.image("samples", run_dir / "samples.png", state.step)
+
+    state, history = parts.trainer.fit(
+        parts.model,
+        network,
+        parts.objective,
+        parts.autoencoder,
+        parts.data,
+        parts.optimizer,
+        tracker,
+        run_dir,
+        parts.seed,
+        contents,
+        preview,
+    )
+    preview(state)
+    draw_progress(parts, state.weights, run_dir / "progress.png")
+    plot_loss(history.rows, run_dir / "loss.png")
+    for name in ("progress", "loss"):
+        tracker.artifact(run_dir / f"{name}.png")
+    scores, protocol = score(parts, state.weights, batch_size)
+    loss = history.mean_loss()
+    values = {
+        "steps": state.step,
+        "images": state.images,
+        "loss": loss,
+        "images_per_second": state.images / max(state.seconds, 1e-9),
+        "minutes": state.seconds / 60,
+        "parameters": parameters,
+        "gmac": gmac,
+        "scores": scores,
+        "protocol": protocol,
+    }
+    tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss, **scores}, state.step)
+    record.write_metrics(parts, values)
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    log.info("Step %d, loss %.4f%s", state.step, loss, f", {figures}" if figures else "")
+    log.info("Samples: %s", run_dir / "samples.png")
+    return leading(scores, loss)

@@ -1,0 +1,61 @@
+"""What tracker.uri may be. Checked without MLflow, which would try a wrong SQLite path again for minutes."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dit_exp.errors import UserError
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https")
+
+INSTEAD = "Pass tracker.uri=sqlite:////DIR/mlflow.db or tracker.uri=http://HOST:PORT, or use tracker=none."
+
+
+def check(uri: str) -> None:
+    """Raises UserError for an address that cannot be one, and for a SQLite file that cannot be used."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in (*DATABASES, *SERVERS):
+        known = ", ".join((*SERVERS, *DATABASES))
+        raise UserError(f"tracker.uri={shown(uri)} is none of {known}. {INSTEAD}")
+    if scheme in SERVERS:
+        try:
+            parts = urlsplit(uri)
+            complete = parts.hostname and parts.port != 0
+        except ValueError:
+            complete = False
+        if not complete:
+            raise UserError(f"tracker.uri={shown(uri)} names no host and port. {INSTEAD}")
+    if scheme == "sqlite":
+        _check_sqlite(uri)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address, None for every other address and for one that names no file."""
+    name = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return None if name is None or name[1] == ":memory:" else Path(name[1]).absolute()
+
+
+def shown(uri: str) -> str:
+    """The address without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _check_sqlite(uri: str) -> None:
+    file = sqlite_file(uri)
+    if file is None:
+        raise UserError(f"tracker.uri={uri} names no file. {INSTEAD}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{file}.lock").touch()
+        database = sqlite3.connect(file, timeout=0)
+        try:
+            database.execute("BEGIN IMMEDIATE")  # reads the file and asks for the right to write
+        finally:
+            database.close()
+    except (OSError, sqlite3.Error) as error:
+        if "locked" not in str(error):
+            raise UserError(f"tracker.uri={uri} cannot be used ({error}). {INSTEAD}") from error

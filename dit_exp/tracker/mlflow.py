@@ -1,0 +1,116 @@
+"""MLflow, in a SQLite file or on a server, in a way that never stops or slows a run.
+
+Every event is first appended to RUN_DIR/tracker/events.jsonl and then sent by a thread. A server that is away
+makes the file grow and nothing else; the next start in the same run directory sends what is left. Metrics
+carry the time at which they were logged, and MLflow ignores one that it has, so no point is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from dit_exp.errors import UserError
+from dit_exp.tracker.address import INSTEAD, check, shown, sqlite_file
+from dit_exp.tracker.sender import Sender
+from dit_exp.tracker.spool import Event, Spool
+from dit_exp.tracker.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class MlflowTracker:
+    """A run in an MLflow experiment; a second start in the same run directory goes on in the same run.
+
+    uri         sqlite:///PATH, http://HOST:PORT, or a database that MLflow knows
+    experiment  created where it does not exist; beside a SQLite file, its pictures go to mlartifacts/
+    patience    seconds that `finish` waits for what is not yet sent
+
+    Raises UserError at start for an address that cannot be used; a server that does not answer is no error.
+    """
+
+    def __init__(self, uri: str, experiment: str, patience: float = 30.0) -> None:
+        self.uri, self.experiment, self.patience = uri, experiment, patience
+        self._earlier: dict[str, tuple[int, float | None]] = {}
+        self._completed = False
+
+    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None:
+        check(self.uri)
+        self._run_dir = run_dir
+        self._spool = Spool(run_dir / "tracker")
+        self._recall(self._spool.history())
+        store = Store(self.uri, self.experiment, self._spool)
+        if sqlite_file(self.uri):
+            self._open(store)
+        self._sender = Sender(self._spool, store)
+        self._put(
+            kind="start",
+            name=name,
+            parameters={key: str(value) for key, value in parameters.items()},
+            tags={key: str(value) for key, value in tags.items()},
+        )
+        self._sender.start()
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        fresh = {k: float(v) for k, v in values.items() if not self._repeated(k, step, float(v))}
+        if fresh:
+            self._put(kind="metrics", step=step, values=fresh)
+
+    def image(self, name: str, path: Path, step: int) -> None:
+        if not self._repeated(f"image {name}", step, None):
+            self._earlier[f"image {name}"] = step, None  # the last preview may also be the final picture
+            self._put(kind="image", name=name, step=step, file=self._spool.keep(path))
+
+    def artifact(self, path: Path) -> None:
+        self._put(kind="artifact", file=self._spool.keep(path))
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Ends the run as FINISHED, FAILED or KILLED, and says what could not be sent."""
+        self._put(kind="finish", status=status)
+        self._sender.finish(self.patience)
+        self._spool.close()
+        left = self._spool.unsent()
+        if left:
+            log.warning(
+                "%d events could not be sent to %s. They are kept in %s; the same command with run_dir=%s "
+                "sends them when the server is back.",
+                left,
+                shown(self.uri),
+                self._spool.path,
+                self._run_dir,
+            )
+
+    def _put(self, **event: Any) -> None:
+        self._spool.append(event | {"time": time.time_ns() // 1_000_000})
+        self._sender.wake()
+
+    def _open(self, store: Store) -> None:
+        """A file is there or not, so a database that MLflow cannot use is said before the training."""
+        try:
+            store.connect()
+        except UserError:
+            raise
+        except Exception as error:
+            if "locked" not in str(error):
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                raise UserError(f"tracker.uri={self.uri} cannot be used ({first}). {INSTEAD}") from error
+
+    def _recall(self, history: list[Event]) -> None:
+        """What earlier starts in this run directory have logged last, and whether they came to the end."""
+        for event in history:
+            if event["kind"] == "metrics":
+                self._earlier |= {key: (event["step"], value) for key, value in event["values"].items()}
+            elif event["kind"] == "image":
+                self._earlier[f"image {event['name']}"] = event["step"], None
+            self._completed = event.get("status") == "FINISHED"
+
+    def _repeated(self, key: str, step: int, value: float | None) -> bool:
+        """Whether an earlier start has logged it: a run resumed from a checkpoint takes some steps again.
+
+        After a run that came to its end no step is taken again, and another value is a new one: a score
+        with more samples, say.
+        """
+        last, known = self._earlier.get(key, (-1, None))
+        return step < last or (step == last and (value == known or not self._completed))

@@ -1,0 +1,181 @@
+"""A run on an MLflow server or in a database: the calls that MLflow is asked to make.
+
+MLflow is imported on the first call (2 seconds), with telemetry off and with short requests: a request that
+fails is made again by the sender, which knows what waits behind it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dit_exp.errors import UserError
+from dit_exp.tracker.address import shown, sqlite_file
+from dit_exp.tracker.spool import GROUP, Event, Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""What MLflow reads from the environment, unless the user has set it."""
+
+PARAMETERS, LENGTH = 100, 6000
+"""MLflow's limits: parameters in a request, characters in a parameter."""
+
+
+class Refused(Exception):
+    """An event that the server will never take, as a metric's name with a character it does not allow."""
+
+
+class Store:
+    """Sends a spool's events to its run, which it creates with the first of them."""
+
+    def __init__(self, uri: str, experiment: str, spool: Spool) -> None:
+        self.uri, self.experiment, self.spool = uri, experiment, spool
+        self._client: MlflowClient | None = None
+
+    def connect(self) -> MlflowClient:
+        """Reaches the server and finds the run there; one that has lost the run gets it anew, in full."""
+        if self._client is not None:
+            return self._client
+        for key, value in SETTINGS.items():
+            os.environ.setdefault(key, value)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        with _alone(self.uri):
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
+            client = MlflowClient(self.uri)
+            self._experiment_id(client)
+        if self.spool.run_id is not None:
+            try:
+                lost = client.get_run(self.spool.run_id).info.lifecycle_stage != "active"
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                lost = True
+            if lost:
+                log.warning("%s has no run %s: it is sent anew.", shown(self.uri), self.spool.run_id)
+                self.spool.mark(None, 0, [])
+        self._client = client
+        return client
+
+    def send(self, events: list[Event]) -> None:
+        """Sends events of one kind. Raises Refused where another try would not help, else MLflow's errors."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._send(self.connect(), events)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE" and self.spool.run_id is not None:
+                raise Refused(str(error)) from error
+            raise
+
+    def _send(self, client: MlflowClient, events: list[Event]) -> None:
+        event, run_id = events[0], self.spool.run_id
+        if event["kind"] == "start":
+            return self._start(client, event)
+        assert run_id is not None, "the first event of a spool starts the run"
+        match event["kind"]:
+            case "metrics":
+                self._metrics(client, run_id, events)
+            case "image":
+                self._image(client, run_id, event)
+            case "artifact":
+                path = self.spool.kept(event["file"])
+                if path.exists():
+                    client.log_artifact(run_id, str(path))
+            case "finish":
+                client.set_terminated(run_id, event["status"], event["time"])
+        return None
+
+    def _start(self, client: MlflowClient, event: Event) -> None:
+        from mlflow.entities import Param, RunTag
+
+        run_id, name, tags = self.spool.run_id, event["name"], dict(event["tags"])
+        if run_id is None:
+            experiment = self._experiment_id(client)
+            run_id = client.create_run(experiment, event["time"], tags, name).info.run_id
+            self.spool.mark(run_id, self.spool.sent, [])
+            log.info("MLflow run %s (%s) at %s", run_id, name, shown(self.uri))
+        else:
+            client.update_run(run_id, "RUNNING", name)
+        parameters = {key: value[:LENGTH] for key, value in event["parameters"].items()}
+        known = client.get_run(run_id).data.params
+        changed = {k: v for k, v in parameters.items() if known.get(k, v) != v}
+        if changed:  # MLflow does not change a parameter
+            tags["resumed_with"] = " ".join(f"{key}={value}" for key, value in changed.items())[:LENGTH]
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        for batch in _batched([Param(k, v) for k, v in parameters.items() if k not in known], PARAMETERS):
+            client.log_batch(run_id, params=batch)
+
+    def _metrics(self, client: MlflowClient, run_id: str, events: list[Event]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(key, v, e["time"], e["step"]) for e in events for key, v in e["values"].items()]
+        for batch in _batched(metrics, GROUP):
+            client.log_batch(run_id, metrics=batch)
+
+    def _image(self, client: MlflowClient, run_id: str, event: Event) -> None:
+        """The key and the step give it a place in the UI's grid of pictures over steps."""
+        from PIL import Image, UnidentifiedImageError
+
+        path = self.spool.kept(event["file"])
+        if not path.exists():
+            return
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+        except UnidentifiedImageError as error:
+            raise Refused(str(error)) from error
+        client.log_image(run_id, picture, key=event["name"], step=event["step"], timestamp=event["time"])
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            file = sqlite_file(self.uri)
+            place = (file.parent / "mlartifacts").as_uri() if file else None
+            try:
+                return client.create_experiment(self.experiment, place)
+            except MlflowException:
+                found = client.get_experiment_by_name(self.experiment)  # another run was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"tracker.experiment={self.experiment} was deleted in {shown(self.uri)}. Choose another "
+                f"name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
+        return found.experiment_id
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keeps other runs waiting while a SQLite file is opened: two must not create its tables at once."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    with Path(f"{file}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(values)
+    while batch := list(islice(rest, size)):
+        yield batch

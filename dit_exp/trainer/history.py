@@ -1,0 +1,60 @@
+"""The trace of a run: one JSON line a step in history.jsonl, and its picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Rows {step, loss, learning_rate, gradient_norm}; on resume, rows after the checkpoint are dropped."""
+
+    def __init__(self, run_dir: Path, last_step: int) -> None:
+        self.path = run_dir / "history.jsonl"
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= last_step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        part.replace(self.path)
+
+    def extend(self, rows: list[dict[str, Any]]) -> None:
+        self.rows.extend(rows)
+        with self.path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def mean_loss(self, last: int = 100) -> float:
+        """Mean loss of the last steps."""
+        tail = [row["loss"] for row in self.rows[-last:]]
+        return sum(tail) / len(tail) if tail else float("nan")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole rows; a last line torn by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def plot_loss(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes the loss over steps, each step faint and a running mean over it, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
+    axes.plot(steps, losses, color="C0", alpha=0.25, linewidth=0.7)
+    smooth, mean, rate = [], losses[0] if losses else 0.0, min(1.0, 20 / max(1, len(losses)))
+    for loss in losses:
+        mean += rate * (loss - mean)
+        smooth.append(mean)
+    axes.plot(steps, smooth, color="C0", linewidth=1.8)
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=110)

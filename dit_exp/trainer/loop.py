@@ -1,0 +1,241 @@
+"""The training loop.
+
+Notable: each step seeds torch from (seed, step), so a resumed run needs no generator state and repeats an
+uninterrupted one bit for bit; losses stay on the device until they are logged; nothing is saved before the
+losses up to it are known to be finite.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dit_exp import checkpoint
+from dit_exp.ema import averaged
+from dit_exp.images import to_model_range
+from dit_exp.objective.prediction import Prediction
+from dit_exp.seeds import mix
+from dit_exp.trainer.history import History
+from dit_exp.trainer.progress import Progress
+from dit_exp.trainer.signals import StopRequest
+from dit_exp.trainer.state import TrainState
+from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Stopped, Tracker, UserError
+
+log = logging.getLogger(__name__)
+
+
+def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Tensor:
+    """Replaces each label (B,) by the null label with a probability, image by image."""
+    if null_label is None or probability == 0:
+        return label
+    dropped = torch.rand(len(label), device=label.device) < probability
+    return torch.where(dropped, null_label, label)
+
+
+class Trainer:
+    """Trains until `max_steps` or `max_minutes`. conf/trainer/default.yaml says what each key means."""
+
+    def __init__(
+        self,
+        max_steps: int | None = 100_000,
+        max_minutes: float | None = None,
+        batch_size: int = 64,
+        accumulate: int = 1,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        compile: bool = False,
+        gradient_clip: float = 1.0,
+        warmup_steps: int = 500,
+        ema_decay: float = 0.9999,
+        checkpoint_every: int = 1000,
+        keep: int = 2,
+        resume: bool = True,
+        log_every: int = 50,
+        sample_every: int = 0,
+    ) -> None:
+        if max_steps is None and max_minutes is None:
+            raise ValueError("A run needs a budget. Set trainer.max_steps or trainer.max_minutes.")
+        if batch_size < 1 or accumulate < 1 or batch_size % accumulate:
+            raise ValueError(
+                f"trainer.accumulate={accumulate} must divide trainer.batch_size={batch_size}, both from 1."
+            )
+        if min(checkpoint_every, log_every, keep) < 1:
+            raise ValueError(
+                "trainer.checkpoint_every, trainer.log_every and trainer.keep must be at least 1."
+            )
+        self.max_steps, self.max_seconds = max_steps, None if max_minutes is None else max_minutes * 60
+        self.batch_size, self.accumulate = batch_size, accumulate
+        self.precision, self.compile = precision, compile
+        self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
+        self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
+        self.log_every, self.sample_every = log_every, sample_every
+
+    def fit(
+        self,
+        model: Model,
+        network: Callable[[nn.Module], Network],
+        objective: Prediction,
+        autoencoder: Autoencoder,
+        data: DataSet,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        tracker: Tracker,
+        run_dir: Path,
+        seed: int,
+        record: Callable[[TrainState], dict[str, Any]],
+        preview: Callable[[TrainState], None],
+    ) -> tuple[TrainState, History]:
+        """Trains `model` in place and returns the final state and the trace.
+
+        network  wraps the model (compiled or not) as a function of t in [0, 1]
+        record   what a checkpoint of a state holds
+        preview  draws samples of a state, called every `sample_every` steps
+        Raises Stopped after a signal, UserError for a loss that is not finite or a locked run directory.
+        """
+        state = TrainState(
+            model, averaged(model, self.ema_decay) if self.ema_decay else None, optimizer(model.parameters())
+        )
+        rates = [group["lr"] for group in state.optimizer.param_groups]
+        device = next(model.parameters()).device
+        with locked(run_dir), StopRequest() as stop:
+            self._restore(state, run_dir, device)
+            history = History(run_dir, state.step)
+            forward = network(torch.compile(model, dynamic=False) if self.compile else model)  # type: ignore[arg-type]
+            feed = data.train(self.batch_size, seed).batches(state.step)
+            pending: list[tuple[int, float, Tensor, Tensor]] = []
+            saved = state.step
+            model.train()
+            with Progress(state, self.max_steps, self.max_seconds) as progress:
+                started = time.monotonic() - state.seconds
+                while not self._done(state) and stop.number is None:
+                    factor = min(1.0, (state.step + 1) / max(1, self.warmup_steps))
+                    for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
+                    torch.manual_seed(mix("step", seed, state.step))
+                    loss, norm = self.train_step(state, forward, objective, autoencoder, next(feed), device)
+                    state.step += 1
+                    state.images += self.batch_size
+                    state.seconds = time.monotonic() - started
+                    pending.append((state.step, rates[0] * factor, loss, norm))
+                    ending = self._done(state) or stop.number is not None
+                    saving = ending or state.step % self.checkpoint_every == 0
+                    if saving or len(pending) >= self.log_every:
+                        rows = finite_rows(pending, run_dir, saved)
+                        pending.clear()
+                        history.extend(rows)
+                        tracker.log(progress.report(rows, state), state.step)
+                    if saving and self._save(record(state), run_dir, state.step, saved, ending):
+                        saved = state.step
+                    if self.sample_every and state.step % self.sample_every == 0:
+                        preview(state)
+                        model.train()
+                        started = time.monotonic() - state.seconds
+            if stop.number is not None and not self._done(state):
+                name = signal.Signals(stop.number).name
+                raise Stopped(
+                    f"Stopped by {name} after step {state.step}; the state is saved in {run_dir}. "
+                    f"The same command with run_dir={run_dir} goes on from there.",
+                    128 + stop.number,
+                )
+        return state, history
+
+    def train_step(
+        self,
+        state: TrainState,
+        forward: Network,
+        objective: Prediction,
+        autoencoder: Autoencoder,
+        batch: Batch,
+        device: torch.device,
+    ) -> tuple[Tensor, Tensor]:
+        """One optimizer step on a batch; returns its mean loss and gradient norm, on the device."""
+        null_label, dropout = state.model.null_label, state.model.class_dropout
+        total = torch.zeros((), device=device)
+        images = batch.image.chunk(self.accumulate)
+        labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
+        for image, label in zip(images, labels, strict=True):
+            x = autoencoder.encode(to_model_range(image.to(device, non_blocking=True)))
+            if label is not None:
+                label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
+            with autocast(device, self.precision):
+                loss = objective.loss(forward, x, label).mean() / self.accumulate
+            loss.backward()
+            total += loss.detach()
+        limit = self.gradient_clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
+        return total, norm
+
+    def _done(self, state: TrainState) -> bool:
+        return (self.max_steps is not None and state.step >= self.max_steps) or (
+            self.max_seconds is not None and state.seconds >= self.max_seconds
+        )
+
+    def _restore(self, state: TrainState, run_dir: Path, device: torch.device) -> None:
+        if self.resume and (found := checkpoint.newest(run_dir, device)) is not None:
+            path, stored = found
+            state.load(stored, path)
+            log.info("Going on from step %d of %s.", state.step, path)
+
+    def _save(self, record: dict[str, Any], run_dir: Path, step: int, saved: int, ending: bool) -> bool:
+        try:
+            checkpoint.save(record, checkpoint.path_of(run_dir, step), self.keep)
+            return True
+        except OSError as error:
+            text = (
+                f"The checkpoint of step {step} could not be written to {run_dir}/checkpoints ({error}). "
+                f"The checkpoint of step {saved} is untouched."
+            )
+            if ending:
+                raise UserError(
+                    f"{text} Make room, then run the same command with run_dir={run_dir} to go on."
+                ) from error
+            log.error("%s Training goes on and tries again in %d steps.", text, self.checkpoint_every)
+            return False
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Matrix products in bfloat16 over float32 weights, or plain float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def finite_rows(
+    pending: list[tuple[int, float, Tensor, Tensor]], run_dir: Path, saved: int
+) -> list[dict[str, Any]]:
+    """Steps as rows of numbers. Raises UserError at the first loss or gradient that is not finite."""
+    losses, norms = (torch.stack([row[i] for row in pending]).tolist() for i in (2, 3))  # type: ignore[arg-type]
+    rows = []
+    for (step, rate, _, _), loss, norm in zip(pending, losses, norms, strict=True):
+        if not (abs(loss) < float("inf") and abs(norm) < float("inf")):
+            good = f"The last good checkpoint is {checkpoint.path_of(run_dir, saved)}." if saved else ""
+            raise UserError(
+                f"The loss is {loss} and the gradient norm {norm} at step {step} (learning rate {rate:.3g}). "
+                f"{good or 'No checkpoint was saved before it.'} Lower optimizer.lr, raise "
+                "trainer.warmup_steps, set attn.qk_norm=true or use trainer.precision=fp32."
+            )
+        rows.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
+    return rows
+
+
+@contextmanager
+def locked(run_dir: Path):
+    """Holds the run directory for this process alone."""
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"run_dir={run_dir} is in use by another process. Wait for it, or pass another run_dir."
+            ) from None
+        yield

@@ -1,0 +1,65 @@
+"""What a person and the tracker see of a run in progress."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from dit_exp.trainer.state import TrainState
+
+
+class Progress:
+    """A bar with loss, images/s and time left on a terminal, and the figures of each report."""
+
+    def __init__(self, state: TrainState, max_steps: int | None, max_seconds: float | None) -> None:
+        from tqdm import tqdm
+
+        self.by_time = max_steps is None
+        total, done = (max_seconds, state.seconds) if self.by_time else (max_steps, state.step)
+        self.bar = tqdm(
+            total=round(total or 0),
+            initial=round(done),
+            unit="s" if self.by_time else "step",
+            disable=None,
+            dynamic_ncols=True,
+        )
+        self.images, self.seconds = state.images, time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def report(self, rows: list[dict[str, Any]], state: TrainState) -> dict[str, float]:
+        """Means over the rows since the last report; images/s and memory as they are."""
+        now = time.monotonic()
+        rate = (state.images - self.images) / max(now - self.seconds, 1e-9)
+        self.images, self.seconds = state.images, now
+        values = {
+            "loss": sum(row["loss"] for row in rows) / len(rows),
+            "gradient_norm": sum(row["gradient_norm"] for row in rows) / len(rows),
+            "learning_rate": rows[-1]["learning_rate"],
+            "images": float(state.images),
+            "images_per_second": rate,
+            "memory_gib": memory_gib(),
+        }
+        self.bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:,.0f} img/s", refresh=False)
+        self.bar.n = round(state.seconds) if self.by_time else state.step
+        self.bar.refresh()
+        return values
+
+
+def memory_gib() -> float:
+    """Peak memory of the accelerator where one is used, else of the process, in GiB."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,55 @@
+"""What a checkpoint holds of a run in progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from dit_exp.checkpoint import load_weights
+from dit_exp.types import Model
+
+
+@dataclass
+class TrainState:
+    """Weights, their average, the optimizer, and how far the run is.
+
+    No generator state: every step draws from a stream of its own number.
+    """
+
+    model: Model
+    ema: AveragedModel | None
+    optimizer: Optimizer
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    @property
+    def weights(self) -> nn.Module:
+        """What to sample from: the average where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def state_dict(self, config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
+        return {
+            "config": config,
+            "choices": choices,
+            "step": self.step,
+            "images": self.images,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "ema_updates": int(self.ema.n_averaged) if self.ema is not None else 0,
+        }
+
+    def load(self, state: dict[str, Any], source: Path) -> None:
+        load_weights(self.model, state["model"], source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            load_weights(self.ema.module, state["ema"] or state["model"], source)
+            self.ema.n_averaged.fill_(state["ema_updates"])
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]

@@ -1,0 +1,29 @@
+"""Compose, check, build and run one task: `python run.py --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from dit_exp import cli
+
+os.environ.setdefault("DIT_EXP_HOME", str(Path(__file__).resolve().parent))
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> object:
+    # torch is imported after the configuration has been found good.
+    from dit_exp.check import preflight
+
+    preflight(cfg)
+    from dit_exp.build import run
+
+    return run(cfg)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
