@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from inspect import Parameter
@@ -19,15 +20,13 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
+from dit_exp.errors import UserError
+
 TOP = {"seed": "int", "run_dir": "str | None", "checkpoint": "str | None", "device": "str"}
 """Keys of the config that belong to no component, with their types."""
 
 HYDRA = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-
-
-class ConfigError(Exception):
-    """A `types.UserError` in all but class: that one cannot be had without importing torch."""
 
 
 class Target(NamedTuple):
@@ -42,7 +41,7 @@ class Target(NamedTuple):
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Raises one ConfigError that lists all problems of a composed config."""
+    """Raises one UserError that lists all problems of a composed config."""
     problems: list[str] = []
     for name, key, value in _items(cfg, "", problems):
         if key in TOP:
@@ -54,7 +53,7 @@ def preflight(cfg: DictConfig) -> None:
     problems = list(dict.fromkeys(problems))  # the top is read twice
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"The configuration has {count}:" + "".join(f"\n  {p}" for p in problems))
+        raise UserError(f"The configuration has {count}:" + "".join(f"\n  {p}" for p in problems))
 
 
 def _items(node: DictConfig | ListConfig, path: str, problems: list[str]) -> Iterator[tuple[str, Any, Any]]:
@@ -77,7 +76,7 @@ def _items(node: DictConfig | ListConfig, path: str, problems: list[str]) -> Ite
 def _walk(node: DictConfig | ListConfig, path: str, problems: list[str]) -> None:
     """Checks `node` against its `_target_` where it has one, then the nodes inside it."""
     target = None
-    if isinstance(node, DictConfig) and "_target_" in node and not OmegaConf.is_missing(node, "_target_"):
+    if isinstance(node, DictConfig) and "_target_" in node:
         try:
             target = signature(str(node["_target_"]))
         except LookupError as error:
@@ -95,7 +94,7 @@ def _walk(node: DictConfig | ListConfig, path: str, problems: list[str]) -> None
             _walk(value, name, problems)
     if target and isinstance(node, DictConfig) and not node.get("_partial_"):
         for p in list(named.values())[len(node.get("_args_", ())) :]:
-            if p.default is Parameter.empty and p.name not in node:
+            if p.default is Parameter.empty and p.name not in list(node):
                 name = f"{path}.{p.name}"
                 problems.append(f"{name}: {target.name} requires it ({target.where}). Pass +{name}=VALUE.")
 
@@ -233,16 +232,15 @@ def signature(target: str) -> Target:
             return Target(definition.name, f"{module.file}, {kind} {definition.name}", parameters)
         except LookupError:
             pass
-    from hydra.utils import get_object
-
     try:
-        thing = get_object(target)
+        thing = pkgutil.resolve_name(target)
     except Exception as error:
         module = _read(target.rpartition(".")[0])
         names = (
             [n.name for n in module.body if isinstance(n, ast.ClassDef | ast.FunctionDef)] if module else []
         )
-        raise LookupError(f"it cannot be imported{_nearest(target.rpartition('.')[2], names)}") from error
+        hint = _nearest(target.rpartition(".")[2], names)
+        raise LookupError(f"{type(error).__name__}: {error}{hint}") from error
     try:
         parameters = [_as_text(p) for p in inspect.signature(thing).parameters.values()]
     except (TypeError, ValueError):
@@ -302,12 +300,12 @@ def _imports(module: Module) -> dict[str, str]:
 
 
 def _parameters(found: Definition) -> list[Parameter] | None:
-    """Arguments in order; None for a class without __init__. Raises LookupError if a base is out of sight."""
+    """Arguments in order; None where they are object's. Raises LookupError for a base out of sight."""
     _, definition = found
     if isinstance(definition, ast.FunctionDef):
         return _arguments(definition.args)
     for statement in definition.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+        if isinstance(statement, ast.FunctionDef) and statement.name in ("__init__", "__new__"):
             return _arguments(statement.args)[1:]
     if _is_dataclass(definition):
         return sorted(_fields(found).values(), key=lambda p: p.kind)

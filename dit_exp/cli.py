@@ -1,7 +1,7 @@
 """From an exception to one message on the terminal and an exit code.
 
 Hydra is asked to let exceptions through, since by itself it prints stack traces for a mistyped key.
-0 is success, 1 a failure of the program or the machine, 2 a mistake in the command, 130 an interrupt.
+0 is success, 1 a failure of the program or the machine, 2 a mistake that the user can mend, 130 an interrupt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from dit_exp.check import ConfigError
+from dit_exp.errors import Stopped, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
@@ -71,9 +71,11 @@ def explain(error: Exception, groups: list[str]) -> tuple[str, int]:
                 1,
             )
     for cause in causes:
-        if isinstance(cause, _user_errors()):
+        if isinstance(cause, UserError):
             return str(cause) + _node(causes), 2
     match error:
+        case Stopped():
+            return str(error), error.code
         case MissingConfigException():
             return _unknown_choice(error), 2
         case OverrideParseException():
@@ -106,11 +108,6 @@ def _chain(error: BaseException | None, context: bool = False) -> Iterator[BaseE
     while error is not None:
         yield error
         error = error.__cause__ or (error.__context__ if context else None)
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    types = sys.modules.get("dit_exp.types")  # not loaded: none was raised, and torch need not be imported
-    return (ConfigError, types.UserError) if types else (ConfigError,)
 
 
 def _node(causes: list[BaseException]) -> str:
@@ -205,7 +202,7 @@ def _internal(error: Exception) -> str:
     import traceback
 
     trace = "".join(traceback.format_exception(error))
-    return f"Internal error, {type(error).__name__}: {error}\n{trace}".rstrip()
+    return f"Internal error, {type(error).__name__}: {error}\nThe traceback is below.\n{trace}".rstrip()
 
 
 def _groups(main: Callable[[], object]) -> list[str]:

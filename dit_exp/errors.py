@@ -17,5 +17,8 @@ class Stopped(Exception):
     """
 
     def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
+        super().__init__(text, code)  # both, so that it can be pickled
         self.code = code
+
+    def __str__(self) -> str:
+        return self.args[0]

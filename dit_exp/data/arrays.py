@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ class ArrayData(ABC):
 
     def __init__(self, image_size: int, flip: bool) -> None:
         if image_size < 1:
-            raise ValueError(f"data.image_size={image_size} must be at least 1.")
+            raise UserError(f"data.image_size={image_size} must be at least 1.")
         self.image_size, self.flip = image_size, flip
         self.image_shape = (3, image_size, image_size)
 
@@ -69,7 +71,13 @@ class ParquetData(ArrayData):
 
     root   folder with {split}-*.parquet, in it or one level below; None fetches `repo` from the hub
     cache  folder for decoded arrays
+
+    Arrays are kept under the files' bytes, the class's name and the image size: who edits `transform` empties
+    the cache or renames the class. Raises UserError for files that are missing or broken.
     """
+
+    source_size: tuple[int, int] | None = None
+    """Width and height of every image before the transform, where the data set is known for it."""
 
     def __init__(self, root: str | None, repo: str, image_size: int, flip: bool, cache: str) -> None:
         super().__init__(image_size, flip)
@@ -81,11 +89,18 @@ class ParquetData(ArrayData):
         """A decoded RGB image -> one of the model's size."""
 
     def check(self) -> None:
-        for path in parquet.find(self.root, self.repo, "train"):
-            parquet.image_column(path)
+        for path in parquet.find(self._root, "train"):
+            parquet.columns(path, labelled=self.num_classes > 0)
+
+    def size(self, split: str) -> int:
+        return parquet.count(parquet.find(self._root, split))
 
     def identity(self, split: str) -> str:
-        return self._identity(parquet.find(self.root, self.repo, split))
+        return self._identity(parquet.find(self._root, split))
+
+    @cached_property
+    def _root(self) -> Path:
+        return parquet.folder(self.root, self.repo)
 
     def _identity(self, files: list[Path]) -> str:
         what = caching.describe(kind=type(self).__name__, size=self.image_size, classes=self.num_classes)
@@ -93,7 +108,7 @@ class ParquetData(ArrayData):
 
     def arrays(self, split: str) -> caching.Arrays:
         if split not in self._arrays:
-            files = parquet.find(self.root, self.repo, split)
+            files = parquet.find(self._root, split)
             folder = caching.folder(self.cache)
             self._arrays[split] = caching.arrays(
                 folder, self._identity(files), lambda place: self._build(files, place)
@@ -101,12 +116,10 @@ class ParquetData(ArrayData):
         return self._arrays[split]
 
     def _build(self, files: list[Path], place: Path) -> None:
-        import pyarrow.parquet as pq
         from tqdm import tqdm
 
-        for path in files:
-            parquet.image_column(path)
-        count = sum(pq.read_metadata(path).num_rows for path in files)
+        count = parquet.count(files)
+        caching.require_space(place, count * math.prod(self.image_shape))
         images = np.lib.format.open_memmap(
             place / "images.npy", mode="w+", dtype=np.uint8, shape=(count, *self.image_shape)
         )
@@ -114,8 +127,13 @@ class ParquetData(ArrayData):
 
         def decode(job: tuple[int, Path, int, bytes]) -> None:
             position, path, row, data = job
-            image = self.transform(parquet.decode(data, path, row))
-            images[position] = np.asarray(image).transpose(2, 0, 1)
+            image = parquet.decode(data, path, row)
+            if self.source_size not in (None, image.size):
+                raise UserError(
+                    f"{path}, row {row}: the image is {image.width}x{image.height}, and this data set's are "
+                    f"{'x'.join(map(str, self.source_size))}. Choose the data= that these files are of."
+                )
+            images[position] = np.asarray(self.transform(image)).transpose(2, 0, 1)
 
         def jobs() -> Iterator[tuple[int, Path, int, bytes]]:
             position = 0
@@ -130,10 +148,11 @@ class ParquetData(ArrayData):
                     yield position, path, row, data
                     position += 1
 
-        with ThreadPoolExecutor() as pool, tqdm(total=count, unit="img", desc="decoding", disable=None) as bar:
+        bar = tqdm(total=count, unit="img", desc="decoding", disable=None)
+        with ThreadPoolExecutor() as pool, bar:
             waiting = jobs()
             while piece := [job for _, job in zip(range(2048), waiting, strict=False)]:
-                list(pool.map(decode, piece, chunksize=64))
+                list(pool.map(decode, piece))
                 bar.update(len(piece))
         images.flush()
         np.save(place / "labels.npy", labels)

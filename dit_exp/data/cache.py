@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def content_hash(files: list[Path], transform: str, cache: Path) -> str:
             known.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            part = known.with_suffix(f".{os.getpid()}")
+            part = _beside(known)
             part.write_text(digest)
             part.replace(known)
         whole.update(known.read_bytes())
@@ -43,11 +43,11 @@ def content_hash(files: list[Path], transform: str, cache: Path) -> str:
 
 
 def arrays(cache: Path, key: str, build: Callable[[Path], None]) -> Arrays:
-    """images.npy and labels.npy of `key`, memory-mapped; `build(folder)` writes them where they are missing."""
+    """images.npy (mapped) and labels.npy of `key`; `build(folder)` writes them where they are missing."""
     folder = cache / "data" / key
     if not (folder / "images.npy").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=folder.parent))
+        part = _beside(folder)
+        part.mkdir(parents=True)
         try:
             build(part)
             try:
@@ -61,6 +61,10 @@ def arrays(cache: Path, key: str, build: Callable[[Path], None]) -> Arrays:
     return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+
+
 def folder(cache: str) -> Path:
     """The cache folder, made if it is not there. Raises UserError where it cannot be written."""
     path = Path(cache).expanduser()
@@ -69,8 +73,21 @@ def folder(cache: str) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f"data.cache={cache} cannot be written ({error.strerror}). Pass data.cache=DIR.") from error
+        raise UserError(
+            f"data.cache={cache} cannot be written ({error.strerror}). "
+            "Pass data.cache=DIR or set DIT_EXP_CACHE."
+        ) from error
     return path
+
+
+def require_space(place: Path, size: int) -> None:
+    """Raises UserError where `size` bytes do not fit: a full disk kills a process that writes to a map."""
+    free = shutil.disk_usage(place).free
+    if free < size:
+        raise UserError(
+            f"The decoded images take {size / 1e9:.2f} GB, and {place.parent} has {free / 1e9:.2f} GB left. "
+            "Pass data.cache=DIR on a larger disk, or lower data.image_size."
+        )
 
 
 def describe(**transform: object) -> str:

@@ -16,6 +16,7 @@ class Cifar(ParquetData):
     Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
 
+    source_size = (32, 32)
     num_classes = 10
     class_names = (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 
 import numpy as np
 
 from dit_exp.data.arrays import ArrayData, resized
 from dit_exp.data.cache import Arrays
+from dit_exp.errors import UserError
 
-TRAIN = 1500
+SPLITS = {"train": slice(0, 1500), "test": slice(1500, None)}
 
 
 class Digits(ArrayData):
@@ -28,20 +30,21 @@ class Digits(ArrayData):
         """Nothing can be missing."""
 
     def identity(self, split: str) -> str:
-        return f"digits-{split}-{self.image_size}"
+        return hashlib.sha256(b"".join(part.tobytes() for part in self.arrays(split))).hexdigest()[:16]
 
     def arrays(self, split: str) -> Arrays:
         images, labels = self._all
-        part = slice(0, TRAIN) if split == "train" else slice(TRAIN, None)
-        return images[part], labels[part]
+        if split not in SPLITS:
+            raise UserError(f"data=digits has no split {split!r}. Choose one of {', '.join(SPLITS)}.")
+        return images[SPLITS[split]], labels[SPLITS[split]]
 
     @cached_property
     def _all(self) -> Arrays:
         from PIL import Image
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        order = np.random.default_rng(0).permutation(len(digits.images))
-        grey = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)
-        scans = [np.asarray(resized(Image.fromarray(scan), self.image_size)) for scan in grey]
-        return np.stack(scans)[:, None].repeat(3, axis=1), digits.target[order].astype(np.int64)
+        scans, classes = load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(scans))
+        grey = np.rint(scans[order].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        images = np.stack([np.asarray(resized(Image.fromarray(scan), self.image_size)) for scan in grey])
+        return images[:, None].repeat(3, axis=1), np.asarray(classes, np.int64)[order]

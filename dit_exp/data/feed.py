@@ -55,9 +55,9 @@ class ArrayFeed:
             step += 1
 
     def _batch(self, index: np.ndarray, step: int) -> Batch:
-        image = torch.from_numpy(self.images[index])
+        image = self.images[index]
         if self.flip:
-            draws = np.random.default_rng([self.seed, step, self.rank, 1]).random(len(index))
-            mirrored = torch.from_numpy(draws < 0.5)
-            image[mirrored] = image[mirrored].flip(-1)
-        return Batch(image, None if self.labels is None else torch.from_numpy(self.labels[index]))
+            mirrored = np.random.default_rng([self.seed, step, self.rank, 1]).random(len(index)) < 0.5
+            image[mirrored] = image[mirrored][..., ::-1]
+        label = None if self.labels is None else torch.from_numpy(self.labels[index])
+        return Batch(torch.from_numpy(image), label)

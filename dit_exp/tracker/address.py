@@ -39,9 +39,14 @@ def sqlite_file(uri: str) -> Path | None:
     return None if name is None or name[1] == ":memory:" else Path(name[1]).absolute()
 
 
-def shown(uri: str) -> str:
-    """The address without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def shown(text: str) -> str:
+    """An address, or a text with addresses, without users and passwords."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's text, short enough to stand inside a message."""
+    return shown((str(error).splitlines() or [type(error).__name__])[0][:300])
 
 
 def _check_sqlite(uri: str) -> None:

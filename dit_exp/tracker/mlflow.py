@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dit_exp.errors import UserError
-from dit_exp.tracker.address import INSTEAD, check, shown, sqlite_file
+from dit_exp.tracker.address import INSTEAD, check, reason, shown, sqlite_file
 from dit_exp.tracker.sender import Sender
 from dit_exp.tracker.spool import Event, Spool
 from dit_exp.tracker.store import Store
@@ -94,8 +94,9 @@ class MlflowTracker:
             raise
         except Exception as error:
             if "locked" not in str(error):
-                first = (str(error).splitlines() or [type(error).__name__])[0]
-                raise UserError(f"tracker.uri={self.uri} cannot be used ({first}). {INSTEAD}") from error
+                raise UserError(
+                    f"tracker.uri={self.uri} cannot be used ({reason(error)}). {INSTEAD}"
+                ) from error
 
     def _recall(self, history: list[Event]) -> None:
         """What earlier starts in this run directory have logged last, and whether they came to the end."""

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 
-from dit_exp.tracker.address import shown
+from dit_exp.tracker.address import reason, shown
 from dit_exp.tracker.spool import Event, Spool
 from dit_exp.tracker.store import Refused, Store
 
@@ -96,6 +96,6 @@ class Sender(threading.Thread):
             log.warning(
                 "The tracking server %s cannot be reached (%s). The run goes on; what it logs waits in %s.",
                 shown(self.store.uri),
-                (str(error).splitlines() or [type(error).__name__])[0][:200],
+                reason(error),
                 self.spool.path,
             )

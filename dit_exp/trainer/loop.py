@@ -112,6 +112,14 @@ class Trainer:
             feed = data.train(self.batch_size, seed).batches(state.step)
             pending: list[tuple[int, float, Tensor, Tensor]] = []
             saved = state.step
+
+            def flush() -> None:
+                """Brings the losses since the last one to the trace and the tracker."""
+                rows = finite_rows(pending, run_dir, saved)
+                pending.clear()
+                history.extend(rows)
+                tracker.log(progress.report(rows, state), state.step)
+
             model.train()
             with Progress(state, self.max_steps, self.max_seconds) as progress:
                 started = time.monotonic() - state.seconds
@@ -125,19 +133,19 @@ class Trainer:
                     state.images += self.batch_size
                     state.seconds = time.monotonic() - started
                     pending.append((state.step, rates[0] * factor, loss, norm))
-                    ending = self._done(state) or stop.number is not None
-                    saving = ending or state.step % self.checkpoint_every == 0
+                    saving = state.step % self.checkpoint_every == 0
                     if saving or len(pending) >= self.log_every:
-                        rows = finite_rows(pending, run_dir, saved)
-                        pending.clear()
-                        history.extend(rows)
-                        tracker.log(progress.report(rows, state), state.step)
-                    if saving and self._save(record(state), run_dir, state.step, saved, ending):
+                        flush()
+                    if saving and self._save(record(state), run_dir, state.step, saved):
                         saved = state.step
                     if self.sample_every and state.step % self.sample_every == 0:
                         preview(state)
                         model.train()
                         started = time.monotonic() - state.seconds
+                if pending:
+                    flush()
+            if saved != state.step:
+                self._save(record(state), run_dir, state.step, saved, ending=True)
             if stop.number is not None and not self._done(state):
                 name = signal.Signals(stop.number).name
                 raise Stopped(
@@ -188,7 +196,9 @@ class Trainer:
             state.load(stored, path)
             log.info("Going on from step %d of %s.", state.step, path)
 
-    def _save(self, record: dict[str, Any], run_dir: Path, step: int, saved: int, ending: bool) -> bool:
+    def _save(
+        self, record: dict[str, Any], run_dir: Path, step: int, saved: int, ending: bool = False
+    ) -> bool:
         try:
             checkpoint.save(record, checkpoint.path_of(run_dir, step), self.keep)
             return True

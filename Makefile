@@ -1,0 +1,53 @@
+# Set-up, demo, tests and the MLflow UI. Every target that needs the environment makes it first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+PORT ?= 5000
+
+.PHONY: help setup demo test test-unit lint ui lock clean
+
+help:
+	@echo "make setup      the environment, in .venv"
+	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
+	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
+	@echo "make lint       ruff and pyright"
+	@echo "make ui         the MLflow UI on http://127.0.0.1:$(PORT)"
+	@echo "make lock       pin the requirements anew"
+
+setup: .venv/done
+
+# Byte code is compiled once here: torch then imports in a quarter of the time.
+.venv/done: requirements.lock
+ifneq ($(UV),)
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+else
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+endif
+	@touch $@
+
+demo: .venv/done
+	@$(BIN)/python run.py experiment=digits
+	@echo "The runs, their scores and pictures: make ui, then http://127.0.0.1:$(PORT)"
+
+test: .venv/done
+	$(BIN)/python -m pytest
+
+test-unit: .venv/done
+	$(BIN)/python -m pytest -m "not system"
+
+lint: .venv/done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+ui: .venv/done
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+		--no-emit-index-url --generate-hashes --output-file requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache

@@ -1,0 +1,22 @@
+"""What all tests share: a cache of their own and the real data, where it is beside the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+os.environ["DIT_EXP_HOME"] = str(PROJECT)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for the whole session, never the user's."""
+    monkeypatch.setenv("DIT_EXP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

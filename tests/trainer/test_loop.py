@@ -1,0 +1,252 @@
+"""The training loop: exact resume, accumulation, budgets, and what it says when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dit_exp import checkpoint
+from dit_exp.attn.mha import MultiHeadAttention
+from dit_exp.autoencoder.identity import Identity
+from dit_exp.cond.adaln import AdaLNZero
+from dit_exp.data.digits import Digits
+from dit_exp.errors import Stopped, UserError
+from dit_exp.model.dit import DiT
+from dit_exp.objective.v import VelocityPrediction
+from dit_exp.optimizer.adamw import adamw
+from dit_exp.process.flow import Flow
+from dit_exp.sampler.denoise import on_process_time
+from dit_exp.timesteps.uniform import Uniform
+from dit_exp.tracker.none import NoTracker
+from dit_exp.trainer.history import read_rows
+from dit_exp.trainer.loop import Trainer, drop_labels
+
+OBJECTIVE = VelocityPrediction(Flow(), Uniform())
+DATA = Digits(image_size=8)
+
+
+class Interrupting(NoTracker):
+    """Does something to the run at a step."""
+
+    def __init__(self, step: int, action) -> None:
+        self.step, self.action = step, action
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        if step == self.step:
+            self.action()
+
+
+def model() -> DiT:
+    torch.manual_seed(0)
+    return DiT((3, 8, 8), 3, 10, MultiHeadAttention, AdaLNZero, depth=1, width=16, heads=2, patch_size=4)
+
+
+def fit(
+    run_dir: Path, tracker=None, objective=OBJECTIVE, network=None, data=DATA, lr: float = 1e-3, **settings
+):
+    settings = {"max_steps": 8, "batch_size": 16, "log_every": 1, "checkpoint_every": 3} | settings
+    run_dir.mkdir(exist_ok=True)
+    return Trainer(**settings).fit(
+        model(),
+        network or (lambda m: on_process_time(m, OBJECTIVE.process)),
+        objective,
+        Identity(),
+        data,
+        lambda parameters: adamw(parameters, lr=lr),
+        tracker or NoTracker(),
+        run_dir,
+        seed=0,
+        record=lambda state: state.state_dict({"a": 1}, {}),
+        preview=lambda state: None,
+    )
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_run_that_broke_off_anywhere_ends_as_an_unbroken_one(tmp_path: Path, at: int):
+    whole, trace = fit(tmp_path / "whole")
+
+    def power_cut():
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        fit(tmp_path / "broken", Interrupting(at, power_cut))
+    resumed, again = fit(tmp_path / "broken")
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+    assert_same(whole.ema.state_dict(), resumed.ema.state_dict())
+    assert trace.rows == again.rows == read_rows(tmp_path / "broken" / "history.jsonl")
+    assert resumed.images == whole.images == 8 * 16
+
+
+def test_without_resume_a_run_starts_anew(tmp_path: Path):
+    fit(tmp_path, max_steps=4)
+    state, history = fit(tmp_path, max_steps=2, resume=False)
+    assert state.step == 2
+    assert len(history.rows) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_with_a_message(tmp_path: Path, number: int):
+    with pytest.raises(
+        Stopped, match=rf"Stopped by {number.name} after step \d; the state is saved"
+    ) as stopped:
+        fit(tmp_path, Interrupting(4, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.code == 128 + number
+    step = checkpoint.newest(tmp_path)[1]["step"]
+    assert f"step {step};" in str(stopped.value)
+    assert f"run_dir={tmp_path}" in str(stopped.value)
+    assert fit(tmp_path)[0].step == 8
+
+
+class Fixed(VelocityPrediction):
+    """The same times and noise for an image wherever it stands in a batch."""
+
+    def loss(self, network, x0, label):
+        t = (x0.flatten(1).sum(1).abs() % 0.9) + 0.05
+        noise = x0.flip(0, 1) if len(x0) == 0 else torch.sin(50 * x0)
+        x_t = (1 - t)[:, None, None, None] * x0 + t[:, None, None, None] * noise
+        return self.error(network(x_t, t, label), x0, noise, x_t, t)
+
+
+def test_four_pieces_make_the_step_of_one_batch(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("dit_exp.trainer.loop.drop_labels", lambda label, *_: label)
+    objective = Fixed(Flow(), Uniform())
+    one, trace = fit(tmp_path / "1", objective=objective, batch_size=64)
+    four, pieces = fit(tmp_path / "4", objective=objective, batch_size=64, accumulate=4)
+    for row, other in zip(trace.rows, pieces.rows, strict=True):
+        assert other["loss"] == pytest.approx(row["loss"], rel=1e-5)
+        assert other["gradient_norm"] == pytest.approx(row["gradient_norm"], rel=1e-4)
+    for key, value in one.model.state_dict().items():
+        torch.testing.assert_close(four.model.state_dict()[key], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_average_is_updated_once_a_step_however_many_pieces(tmp_path: Path):
+    state, _ = fit(tmp_path, accumulate=4)
+    assert int(state.ema.n_averaged) == 8
+
+
+def test_warm_up_rises_evenly_to_the_learning_rate(tmp_path: Path):
+    _, history = fit(tmp_path, warmup_steps=4, lr=1e-2)
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx(
+        [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01, 0.01]
+    )
+
+
+def test_a_budget_in_minutes_ends_the_run(tmp_path: Path):
+    state, _ = fit(tmp_path, max_steps=None, max_minutes=0.02, checkpoint_every=10_000)
+    assert 1.2 <= state.seconds < 4
+    assert checkpoint.newest(tmp_path)[1]["step"] == state.step
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_last_good_checkpoint(tmp_path: Path):
+    calls = []
+
+    def network(m):
+        inner = on_process_time(m, OBJECTIVE.process)
+
+        def forward(x, t, y):
+            calls.append(1)
+            return inner(x, t, y) * (float("nan") if len(calls) == 5 else 1)
+
+        return forward
+
+    with pytest.raises(UserError) as stopped:
+        fit(tmp_path, network=network, log_every=100, warmup_steps=0)
+    assert "The loss is nan" in str(stopped.value)
+    assert "at step 5 (learning rate 0.001)" in str(stopped.value)
+    assert str(checkpoint.path_of(tmp_path, 3)) in str(stopped.value)
+    assert "Lower optimizer.lr" in str(stopped.value)
+    assert checkpoint.newest(tmp_path)[1]["step"] == 3
+
+
+def test_a_full_disk_in_mid_run_keeps_the_old_checkpoint_and_the_run(tmp_path: Path, monkeypatch, caplog):
+    real, full = checkpoint.save, [6]
+
+    def save(state, path, keep):
+        if state["step"] in full:
+            raise OSError(28, "No space left on device")
+        real(state, path, keep)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    state, _ = fit(tmp_path)
+    assert state.step == 8
+    assert "The checkpoint of step 6 could not be written" in caplog.text
+    assert (
+        "The checkpoint of step 3 is untouched. Training goes on and tries again in 3 steps." in caplog.text
+    )
+
+    full.append(10)
+    with pytest.raises(UserError, match=r"step 10 could not be written.*step 8 is untouched. Make room"):
+        fit(tmp_path, max_steps=10, checkpoint_every=100)
+    assert checkpoint.newest(tmp_path)[1]["step"] == 8
+
+
+def test_a_run_directory_serves_one_process_at_a_time(tmp_path: Path):
+    inner = {}
+
+    def second():
+        with pytest.raises(UserError, match="is in use by another process") as refused:
+            fit(tmp_path)
+        inner["text"] = str(refused.value)
+
+    fit(tmp_path, Interrupting(2, second))
+    assert f"run_dir={tmp_path}" in inner["text"]
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"1500.*fewer.*trainer.batch_size"):
+        fit(tmp_path, batch_size=2000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"max_steps": None}, "A run needs a budget. Set trainer.max_steps or trainer.max_minutes."),
+        ({"batch_size": 10, "accumulate": 3}, "trainer.accumulate=3 must divide trainer.batch_size=10"),
+        ({"keep": 0}, "must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict, text: str):
+    with pytest.raises(ValueError, match=text):
+        Trainer(**settings)
+
+
+def test_labels_are_dropped_image_by_image_at_the_asked_rate():
+    torch.manual_seed(0)
+    label = torch.arange(10).repeat(10_000)
+    kept = drop_labels(label, 10, 0.1)
+    dropped = kept == 10
+    assert float(dropped.float().mean()) == pytest.approx(0.1, abs=0.004)
+    per_batch = dropped.reshape(1000, 100).sum(1).float()
+    assert float(per_batch.var()) == pytest.approx(100 * 0.1 * 0.9, rel=0.15)
+    assert torch.equal(drop_labels(label, None, 0.1), label)
+    assert torch.equal(kept[~dropped], label[~dropped])
+
+
+def test_bfloat16_trains_float32_weights_near_the_float32_loss(tmp_path: Path):
+    _, trace = fit(tmp_path / "a")
+    rough, other = fit(tmp_path / "b", precision="bf16")
+    assert all(p.dtype == torch.float32 for p in rough.model.parameters())
+    assert other.rows != trace.rows
+    for row, near in zip(trace.rows, other.rows, strict=True):
+        assert near["loss"] == pytest.approx(row["loss"], rel=2e-2)
+
+
+def test_a_torn_last_line_of_the_history_is_left_out(tmp_path: Path):
+    fit(tmp_path, max_steps=3)
+    path = tmp_path / "history.jsonl"
+    path.write_text(path.read_text() + '{"step": 4, "lo')
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3]
+    fit(tmp_path, max_steps=4)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
