@@ -103,8 +103,8 @@ class ParquetData(ArrayData):
         return parquet.folder(self.root, self.repo)
 
     def _identity(self, files: list[Path]) -> str:
-        what = caching.describe(kind=type(self).__name__, size=self.image_size, classes=self.num_classes)
-        return caching.content_hash(files, what, caching.folder(self.cache))
+        transform = f"{type(self).__name__} {self.image_size}"
+        return caching.content_hash(files, transform, caching.folder(self.cache))
 
     def arrays(self, split: str) -> caching.Arrays:
         if split not in self._arrays:

@@ -7,7 +7,6 @@ one. It is built beside its place and moved there whole: an interrupted build is
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 import uuid
@@ -88,8 +87,3 @@ def require_space(place: Path, size: int) -> None:
             f"The decoded images take {size / 1e9:.2f} GB, and {place.parent} has {free / 1e9:.2f} GB left. "
             "Pass data.cache=DIR on a larger disk, or lower data.image_size."
         )
-
-
-def describe(**transform: object) -> str:
-    """A transform as text, for hashing."""
-    return json.dumps(transform, sort_keys=True)

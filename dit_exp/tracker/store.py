@@ -34,9 +34,6 @@ SETTINGS = {
 PARAMETERS, LENGTH = 100, 6000
 """MLflow's limits: parameters in a request, characters in a parameter."""
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""An experiment without it opens in the web page for language models, which shows no runs."""
-
 
 class Refused(Exception):
     """An event that the server will never take, as a metric's name with a character it does not allow."""
@@ -153,7 +150,7 @@ class Store:
             file = sqlite_file(self.uri)
             place = (file.parent / "mlartifacts").as_uri() if file else None
             try:
-                return client.create_experiment(self.experiment, place, KIND)
+                return client.create_experiment(self.experiment, place)
             except MlflowException:
                 found = client.get_experiment_by_name(self.experiment)  # another run was faster
                 if found is None:

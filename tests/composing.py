@@ -1,0 +1,21 @@
+"""Composes the project's configuration as run.py does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def composed(overrides: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration of a command line, without Hydra's own node, and the choice in each group."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides, return_hydra_config=True)
+    choices = {k: v for k, v in cfg.hydra.runtime.choices.items() if "/" not in k and v and k in cfg}
+    with open_dict(cfg):
+        del cfg["hydra"]
+        cfg.run_dir = "runs/test"
+    return cfg, choices

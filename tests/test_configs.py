@@ -1,0 +1,125 @@
+"""Every file in conf/ and sweeps/ composes, passes the preflight and builds; found by globbing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from composing import composed
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from dit_exp.build import build
+from dit_exp.check import preflight
+
+PROJECT = Path(__file__).parents[1]
+CHOICES = sorted(p.relative_to(PROJECT / "conf") for p in (PROJECT / "conf").glob("*/*.yaml"))
+TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.depth=1", "model.heads=4"]
+# What a choice needs beside it.
+COMPANIONS = {
+    "process=flow": ["objective=v"],
+    "sampler=euler": ["process=flow", "objective=v"],
+    "task=sample": [],
+}
+
+
+def faces(folder: Path) -> None:
+    """A parquet file of four small pictures, as data sets are published."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 50), "red").save(buffer, "PNG")
+    rows = [{"bytes": buffer.getvalue(), "path": None}] * 4
+    pq.write_table(pa.table({"image": rows, "label": [0, 1, 2, 3]}), folder / "train-0.parquet")
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=str)
+def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_path: Path):
+    choice = f"{path.parent}={path.stem}"
+    tiny = [o for o in TINY if o.split("=")[0] != str(path.parent)]
+    if str(path.parent) == "experiment":
+        tiny = ["tracker=none", "metrics=none", "model.width=32", "model.depth=1"]
+    if str(path.parent) == "data" and path.stem != "digits":
+        faces(tmp_path)
+        tiny.append(f"data.root={tmp_path}")
+    if str(path.parent) == "model":
+        tiny = TINY[:3]
+    cfg, choices = composed([*tiny, choice, *COMPANIONS.get(choice, [])])
+    preflight(cfg)
+    if str(path.parent) == "model":
+        with torch.device("meta"):
+            model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=3, num_classes=10)
+        assert next(model.parameters()).is_meta
+        return
+    parts = build(cfg, choices, [], tmp_path)
+    assert parts.model.null_label == (parts.data.num_classes or None)
+
+
+def test_the_defaults_are_the_documented_ones():
+    _, choices = composed([])
+    assert choices == {
+        "task": "train",
+        "data": "cifar",
+        "autoencoder": "identity",
+        "attn": "mha",
+        "cond": "adaln",
+        "model": "dit_s",
+        "process": "linear",
+        "timesteps": "uniform",
+        "objective": "eps",
+        "guidance": "none",
+        "sampler": "ddim",
+        "optimizer": "adamw",
+        "trainer": "default",
+        "metrics": "offline",
+        "tracker": "mlflow",
+    }
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "sweeps").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
+    sweep = OmegaConf.load(path)
+    assert sweep.hydra.mode == "MULTIRUN"
+    assert "Question:" in path.read_text()
+    for key, values in sweep.hydra.sweeper.params.items():
+        for value in str(values).split(","):
+            cfg, _ = composed([f"{key}={value}"])
+            preflight(cfg)
+
+
+def test_every_class_of_a_group_is_the_target_of_a_choice():
+    import ast
+
+    targets = {
+        node["_target_"]
+        for path in CHOICES
+        for node in _nodes(OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / path), resolve=False))
+    }
+    bases = set()
+    for path in sorted((PROJECT / "dit_exp").glob("*/*.py")):
+        if path.parent.name in {p.parent.name for p in CHOICES} and path.stem in {
+            target.split(".")[2] for target in targets if target.startswith(f"dit_exp.{path.parent.name}.")
+        }:
+            continue
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                bases.add(f"{path.parent.name}/{path.stem}")
+    # Files that hold no choice: what the choices of a room share, and the parts of one choice.
+    assert bases <= {
+        "data/arrays", "data/feed", "metrics/reference", "metrics/weights", "nn/embed", "nn/mlp",
+        "nn/transformer", "objective/prediction", "process/discrete", "sampler/denoise", "sampler/walk",
+        "task/generate", "task/parts", "tracker/sender", "tracker/spool", "tracker/store",
+        "trainer/history", "trainer/progress", "trainer/signals", "trainer/state",
+    }  # fmt: skip
+
+
+def _nodes(node: object) -> list[dict]:
+    if not isinstance(node, dict):
+        return []
+    own = [node] if "_target_" in node else []
+    return own + [inner for value in node.values() for inner in _nodes(value)]

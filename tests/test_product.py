@@ -1,0 +1,102 @@
+"""Every model with every attention, conditioning, process and prediction: one loss, one backward, one sample.
+
+What makes no sense is refused when it is built, with a sentence that says what to change.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from composing import CONF, composed
+
+from dit_exp.build import build
+from dit_exp.errors import UserError
+from dit_exp.images import to_model_range
+from dit_exp.sampler.denoise import on_process_time
+from dit_exp.task.generate import generate
+
+TINY = [
+    "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "guidance=cfg", "sampler.steps=4",
+    "model.width=32", "model.depth=2", "model.heads=4",
+]  # fmt: skip
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def parts(tmp_path: Path, *overrides: str):
+    cfg, names = composed([*TINY, *overrides])
+    return build(cfg, names, [], tmp_path)
+
+
+REFUSED = {("flow", "eps"), ("flow", "eps_hybrid")}
+NETWORKS = list(itertools.product(choices("model")[:1], choices("attn"), choices("cond")))
+DIFFUSIONS = [
+    pair for pair in itertools.product(choices("process"), choices("objective")) if pair not in REFUSED
+]
+
+
+def trains_and_samples(run) -> None:
+    torch.manual_seed(0)
+    batch = next(run.data.train(8, seed=0).batches())
+    network = on_process_time(run.model, run.process)
+    loss = run.objective.loss(network, to_model_range(batch.image), batch.label)
+    assert loss.shape == (8,)
+    loss.mean().backward()
+    assert loss.isfinite().all()
+    assert run.model.head.weight.grad.abs().sum() > 0
+    [samples] = generate(run, run.model, 3, 3)
+    assert samples.images.shape == (3, 3, 8, 8)
+    assert samples.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("model", "attn", "cond"), NETWORKS)
+@pytest.mark.parametrize(("process", "objective"), DIFFUSIONS)
+def test_every_combination_trains_and_samples(tmp_path, model, attn, cond, process, objective):
+    trains_and_samples(
+        parts(
+            tmp_path,
+            f"model={model}",
+            f"attn={attn}",
+            f"cond={cond}",
+            f"process={process}",
+            f"objective={objective}",
+        )
+    )
+
+
+@pytest.mark.parametrize("sampler", choices("sampler"))
+@pytest.mark.parametrize("process", choices("process"))
+def test_every_sampler_samples_every_process_or_says_why_not(tmp_path, sampler, process):
+    overrides = (f"sampler={sampler}", f"process={process}", "objective=v", "sampler.steps=4")
+    if sampler == "euler" and process != "flow":
+        with pytest.raises(UserError, match=rf"sampler=euler needs a continuous path, and process={process}"):
+            parts(tmp_path, *overrides)
+    else:
+        trains_and_samples(parts(tmp_path, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["process=flow", "objective=eps"], r"objective=eps cannot be used with this process.*objective=v"),
+        (["process=flow", "objective=eps_hybrid"], r"learns the variance of discrete steps.*process=linear"),
+        (["model.heads=5"], r"model.width=32 is not divisible by model.heads=5.*1, 2, 4, 8, 16, 32.*group model"),
+        (["attn=gqa", "attn.kv_heads=3"], r"model.heads=4 is not divisible by attn.kv_heads=3"),
+        (["model.patch_size=3"], r"input is 8x8, and model.patch_size=3 does not divide it.*data.image_size"),
+        (["model.class_dropout=0"], r"guidance=cfg needs a model with a null label"),
+        (["sampler.steps=2000"], r"sampler.steps=2000 is not possible: the process has 1000 steps"),
+        (["sampler.eta=2"], r"sampler.eta=2 must lie in \[0, 1\]"),
+        (["trainer.max_steps=null"], r"A run needs a budget"),
+        (["cond=token", "cond.tokens=3"], r"cond.tokens=3 is not possible"),
+        (["seed=-1"], r"seed=-1 must be 0 or more"),
+        (["data.image_size=0"], r"data.image_size=0 must be at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_to_change(tmp_path, overrides, text):
+    with pytest.raises(UserError, match=text):
+        parts(tmp_path, *overrides)
