@@ -85,7 +85,10 @@ def test_every_sampler_samples_every_process_or_says_why_not(tmp_path, sampler, 
     [
         (["process=flow", "objective=eps"], r"objective=eps cannot be used with this process.*objective=v"),
         (["process=flow", "objective=eps_hybrid"], r"learns the variance of discrete steps.*process=linear"),
-        (["model.heads=5"], r"model.width=32 is not divisible by model.heads=5.*1, 2, 4, 8, 16, 32.*group model"),
+        (
+            ["model.heads=5"],
+            r"model.width=32 is not divisible by model.heads=5.*1, 2, 4, 8, 16, 32.*group model",
+        ),
         (["attn=gqa", "attn.kv_heads=3"], r"model.heads=4 is not divisible by attn.kv_heads=3"),
         (["model.patch_size=3"], r"input is 8x8, and model.patch_size=3 does not divide it.*data.image_size"),
         (["model.class_dropout=0"], r"guidance=cfg needs a model with a null label"),

@@ -91,7 +91,7 @@ class Sender(threading.Thread):
                 log.warning("The tracking server refuses %s: %s", events[0]["kind"], error)
 
     def _failed(self, error: Exception) -> None:
-        if not self._away:
+        if not self._away and self._in_time():  # after that, `finish` has spoken
             self._away = True
             log.warning(
                 "The tracking server %s cannot be reached (%s). The run goes on; what it logs waits in %s.",

@@ -193,7 +193,13 @@ class Trainer:
     def _restore(self, state: TrainState, run_dir: Path, device: torch.device) -> None:
         if self.resume and (found := checkpoint.newest(run_dir, device)) is not None:
             path, stored = found
-            state.load(stored, path)
+            try:
+                state.load(stored, path)
+            except UserError as error:
+                raise UserError(
+                    f"{error}\nThe run directory holds another run. Pass another run_dir, or trainer.resume=false "
+                    "to start anew in it."
+                ) from error
             log.info("Going on from step %d of %s.", state.step, path)
 
     def _save(

@@ -124,8 +124,8 @@ def test_scores_equal_torch_fidelitys_own(
 def test_noise_is_farther_than_other_images(
     lite0: EfficientNetLite0, cifar: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    """Noise of 12 grey levels. At 200 images a singular covariance puts a floor under fd; kd has none."""
-    reference, others = cifar[0][:200], cifar[0][200:400]
+    """Noise of 12 grey levels. At 150 images a singular covariance puts a floor under fd; kd has none."""
+    reference, others = cifar[0][:150], cifar[0][150:300]
     metric = FeatureScores(
         lambda weights: lite0, ["fd", "kd"], cache=str(tmp_path), device="cpu", batch_size=16
     )
@@ -135,7 +135,7 @@ def test_noise_is_farther_than_other_images(
     noise = 12 * torch.randn(others.shape, generator=torch.Generator().manual_seed(0))
     metric.update((others + noise).round().clamp(0, 255).to(torch.uint8))
     noisy = metric.compute()[0]
-    assert noisy["fd_efficientnet_lite0"] > 1.6 * clean["fd_efficientnet_lite0"]
+    assert noisy["fd_efficientnet_lite0"] > 1.5 * clean["fd_efficientnet_lite0"]
     assert abs(clean["kd_efficientnet_lite0"]) < 0.005
     assert noisy["kd_efficientnet_lite0"] > 0.1
 

@@ -1,0 +1,206 @@
+"""Images do not depend on the company they are drawn in, and files hold what was drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composing import composed
+from PIL import Image
+
+from dit_exp.build import build
+from dit_exp.errors import UserError
+from dit_exp.task.evaluate import evaluate
+from dit_exp.task.generate import draw_grid, draw_progress, generate
+from dit_exp.task.sample import sample
+from dit_exp.task.score import score
+from dit_exp.task.train import train
+
+TINY = [
+    "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "guidance=cfg", "sampler=ddpm",
+    "sampler.steps=4", "model.width=32", "model.depth=1", "model.heads=4", "trainer.max_steps=3",
+    "trainer.batch_size=16", "trainer.warmup_steps=0", "optimizer.lr=1e-2",
+]  # fmt: skip
+
+
+def parts(run_dir: Path, *overrides: str):
+    run_dir.mkdir(exist_ok=True)
+    cfg, choices = composed([*TINY, *overrides])
+    return build(cfg, choices, [*TINY, *overrides], run_dir)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    run = parts(tmp_path_factory.mktemp("run") / "trained")
+    train(run)
+    return run
+
+
+def drawn(run, count: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pieces = list(generate(run, run.model, count, batch_size))
+    return torch.cat([p.images for p in pieces]), torch.cat([p.labels for p in pieces])
+
+
+def test_images_do_not_depend_on_the_batch_size(trained):
+    together, labels = drawn(trained, 12, 12)
+    in_pieces, same = drawn(trained, 12, 5)
+    assert torch.equal(labels, same)
+    # The sums of a matrix product are rounded differently for another batch: a grey level at the most.
+    assert (together.int() - in_pieces.int()).abs().max() <= 1
+
+
+def test_the_first_images_are_the_same_bits_however_many_are_drawn(trained):
+    few, _ = drawn(trained, 7, 5)
+    many, _ = drawn(trained, 12, 5)
+    assert torch.equal(few, many[:7])
+
+
+def test_labels_are_balanced(trained):
+    _, labels = drawn(trained, 30, 8)
+    assert labels.bincount().tolist() == [3] * 10
+
+
+def test_a_run_directory_holds_what_explains_the_run(trained):
+    folder = trained.run_dir
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.yaml", "overrides.yaml", "revision.json", "checkpoints", "samples.png", "progress.png",
+        "loss.png", "metrics.json", "history.jsonl",
+    }  # fmt: skip
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics.keys() >= {
+        "steps", "images", "loss", "images_per_second", "parameters", "gmac", "scores", "protocol",
+    }  # fmt: skip
+    assert metrics["steps"] == 3
+    assert metrics["images"] == 48
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert metrics["loss"] == pytest.approx(sum(row["loss"] for row in rows) / 3)
+    assert metrics["parameters"] == sum(p.numel() for p in trained.model.parameters())
+
+
+def test_the_grid_has_four_rows_of_ten_named_classes(trained, tmp_path: Path):
+    draw_grid(trained, trained.model, tmp_path / "grid.png")
+    picture = Image.open(tmp_path / "grid.png")
+    cell_width, cell_height = 8 * 8 + 2, 8 * 8 + 12 + 2
+    assert picture.size == (10 * cell_width, 4 * cell_height)
+
+
+def test_the_strip_goes_from_noise_to_the_sample(trained, tmp_path: Path):
+    draw_progress(trained, trained.model, tmp_path / "strip.png", rows=2)
+    strip = np.asarray(Image.open(tmp_path / "strip.png"))
+    [samples] = generate(trained, trained.model, 2, 2)
+    cell = 8 * 8 + 2
+    assert strip.shape == (2 * cell, 5 * cell, 3)  # 4 steps and the noise before them
+    last = strip[1 : 1 + 64 : 8, 4 * cell + 1 : 4 * cell + 65 : 8]
+    assert np.abs(last.astype(int) - samples.images[0].permute(1, 2, 0).numpy().astype(int)).max() <= 1
+
+
+def test_npz_has_the_layout_that_fid_tools_read(trained, tmp_path: Path):
+    run = parts(tmp_path / "out", f"checkpoint={trained.run_dir}")
+    sample(run, num_images=7, format="npz", batch_size=4)
+    arrays = np.load(tmp_path / "out" / "samples.npz")
+    assert arrays["arr_0"].shape == (7, 8, 8, 3)
+    assert arrays["arr_0"].dtype == np.uint8
+    assert arrays["label"].tolist() == list(range(7))
+
+
+def test_png_files_hold_the_images(trained, tmp_path: Path):
+    run = parts(tmp_path / "out", f"checkpoint={trained.run_dir}")
+    sample(run, num_images=5, batch_size=4)
+    files = sorted((tmp_path / "out" / "samples").iterdir())
+    assert [f.name for f in files] == [f"{i:06d}.png" for i in range(5)]
+    images, _ = drawn(run, 5, 4)
+    for file, image in zip(files, images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(file)), image.permute(1, 2, 0).numpy())
+
+
+def test_a_checkpoint_brings_the_averaged_weights(trained, tmp_path: Path):
+    run = parts(tmp_path / "out", f"checkpoint={trained.run_dir}")
+    stored = torch.load(next((trained.run_dir / "checkpoints").glob("*.pt")), weights_only=True)
+    for key, value in run.model.state_dict().items():
+        assert torch.equal(value, stored["ema"][key])
+    assert any(not torch.equal(stored["ema"][k], stored["model"][k]) for k in stored["model"])
+
+
+def test_a_checkpoint_brings_its_architecture_whatever_the_defaults_are(trained, tmp_path: Path):
+    cfg, choices = composed([f"checkpoint={trained.run_dir}", "tracker=none", "sampler.steps=2"])
+    (tmp_path / "out").mkdir()
+    run = build(cfg, choices, [f"checkpoint={trained.run_dir}", "sampler.steps=2"], tmp_path / "out")
+    assert run.data.image_shape == (3, 8, 8)
+    assert run.choices["data"] == "digits"
+    assert run.choices["sampler"] == "ddpm"  # the trained run's, with one key changed
+    assert run.sampler.steps == 2
+    assert run.choices["guidance"] == "cfg"
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("model.depth=2", "model.depth=2 on the command line, 1 in the checkpoint"),
+        ("attn=gqa", "attn=gqa on the command line, mha in the checkpoint"),
+        ("process=cosine", "process=cosine on the command line, linear in the checkpoint"),
+    ],
+)
+def test_an_override_that_disagrees_with_the_checkpoint_is_refused(trained, tmp_path: Path, given, line):
+    with pytest.raises(UserError) as refused:
+        parts(tmp_path / "out", f"checkpoint={trained.run_dir}", given)
+    assert line in str(refused.value)
+    assert "come from the checkpoint" in str(refused.value)
+
+
+def test_an_override_that_agrees_with_the_checkpoint_is_taken(trained, tmp_path: Path):
+    parts(tmp_path / "out", f"checkpoint={trained.run_dir}", "model.depth=1", "attn=mha")
+
+
+def test_tasks_that_need_a_checkpoint_say_so(tmp_path: Path):
+    run = parts(tmp_path / "out")
+    for task in (sample, evaluate):
+        with pytest.raises(UserError, match=r"needs a trained model. Pass checkpoint=RUN_DIR"):
+            task(run)
+
+
+def test_evaluate_without_metrics_has_nothing_to_measure(trained, tmp_path: Path):
+    run = parts(tmp_path / "out", f"checkpoint={trained.run_dir}")
+    with pytest.raises(UserError, match="metrics=none leaves task=evaluate nothing to measure"):
+        evaluate(run)
+
+
+class Counting:
+    """A metric that keeps what it is given."""
+
+    num_samples = 23
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def prepare(self, data) -> None:
+        pass
+
+    def update(self, images) -> None:
+        self.seen.append(images)
+
+    def compute(self):
+        return {"count": float(sum(map(len, self.seen)))}, {"n": sum(map(len, self.seen))}
+
+
+def test_a_score_comes_with_its_whole_protocol(trained):
+    metrics = Counting()
+    run = parts(trained.run_dir.parent / "scored", f"checkpoint={trained.run_dir}")
+    run.metrics = metrics
+    scores, protocol = score(run, run.model, 10)
+    assert scores == {"count": 23}
+    assert [len(piece) for piece in metrics.seen] == [10, 10, 3]
+    assert protocol == {
+        "n": 23,
+        "data": "digits",
+        "ema_decay": 0.9999,
+        "sampler": "ddpm",
+        "nfe": 4,
+        "guidance": {"name": "cfg", "scale": 1.5, "channels": "all", "interval": [0.0, 1.0]},
+        "precision": "fp32",
+        "labels": "balanced",
+        "seed": 0,
+        "batch_size": 10,
+    }
