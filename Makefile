@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 PORT ?= 5000
+# MLflow opens on its page for language models; this is the one for training runs.
+RUNS := http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 
 .PHONY: help setup demo test test-unit lint ui lock clean
 
@@ -11,7 +13,7 @@ help:
 	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
 	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
 	@echo "make lint       ruff and pyright"
-	@echo "make ui         the MLflow UI on http://127.0.0.1:$(PORT)"
+	@echo "make ui         the MLflow UI, on port $(PORT)"
 	@echo "make lock       pin the requirements anew"
 
 setup: .venv/done
@@ -29,7 +31,7 @@ endif
 
 demo: .venv/done
 	@$(BIN)/python run.py experiment=digits
-	@echo "The runs, their scores and pictures: make ui, then http://127.0.0.1:$(PORT)"
+	@echo "Scores and pictures of all runs: make ui, then open $(RUNS)"
 
 test: .venv/done
 	$(BIN)/python -m pytest
@@ -43,7 +45,9 @@ lint: .venv/done
 	$(BIN)/pyright
 
 ui: .venv/done
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+	@echo "Open $(RUNS)"
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -19,9 +19,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dit_exp import checkpoint
+from dit_exp.errors import UserError
 from dit_exp.seeds import mix
 from dit_exp.task.parts import Parts
-from dit_exp.types import UserError
 
 FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import UserError
+from dit_exp.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dit_exp.errors import Stopped, UserError
-
-__all__ = ["Stopped", "UserError"]
-
 
 class Batch(NamedTuple):
     """`image` uint8 (B, C, H, W) and `label` int64 (B,), or None where the data has no classes."""
@@ -151,6 +147,10 @@ class DataSet(Protocol):
     num_classes: int
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
+
+    def check(self) -> None:
+        """Raises UserError for what can be known to be missing without reading any image."""
+        ...
 
     def train(self, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> Feed:
         """Shuffled, flipped where asked, endless."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dit_exp.types import UserError
+from dit_exp.errors import UserError
 
 
 def sha256(path: Path) -> str:

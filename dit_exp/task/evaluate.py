@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from dit_exp.errors import UserError
 from dit_exp.model.dit import count_gmac, count_parameters
 from dit_exp.task import record
 from dit_exp.task.generate import draw_grid
 from dit_exp.task.parts import Parts
 from dit_exp.task.score import leading, score
-from dit_exp.types import UserError
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
 from dit_exp.task.generate import draw_grid, draw_progress, generate
 from dit_exp.task.parts import Parts
-from dit_exp.types import UserError
 
 log = logging.getLogger(__name__)
 

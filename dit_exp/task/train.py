@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dit_exp.errors import Stopped
 from dit_exp.model.dit import count_gmac, count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
@@ -16,7 +17,7 @@ from dit_exp.task.parts import Parts
 from dit_exp.task.score import leading, score
 from dit_exp.trainer.history import plot_loss
 from dit_exp.trainer.state import TrainState
-from dit_exp.types import Network, Stopped
+from dit_exp.types import Network
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from dit_exp import checkpoint
 from dit_exp.ema import averaged
+from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
@@ -29,7 +30,7 @@ from dit_exp.trainer.history import History
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import StopRequest
 from dit_exp.trainer.state import TrainState
-from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Stopped, Tracker, UserError
+from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Trainer:
         keep: int = 2,
         resume: bool = True,
         log_every: int = 50,
-        sample_every: int = 0,
+        sample_every: int = 5000,
     ) -> None:
         if max_steps is None and max_minutes is None:
             raise ValueError("A run needs a budget. Set trainer.max_steps or trainer.max_minutes.")
@@ -197,8 +198,8 @@ class Trainer:
                 state.load(stored, path)
             except UserError as error:
                 raise UserError(
-                    f"{error}\nThe run directory holds another run. Pass another run_dir, or trainer.resume=false "
-                    "to start anew in it."
+                    f"{error}\nThe run directory holds another run. Pass another run_dir, "
+                    "or trainer.resume=false to start anew in it."
                 ) from error
             log.info("Going on from step %d of %s.", state.step, path)
 

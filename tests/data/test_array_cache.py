@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dit_exp.data import cache
-from dit_exp.types import UserError
+from dit_exp.errors import UserError
 
 
 def build(value: int):

@@ -14,7 +14,7 @@ from dit_exp.data.arrays import centre_square
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.cifar import Cifar
 from dit_exp.data.digits import Digits
-from dit_exp.types import UserError
+from dit_exp.errors import UserError
 
 Write = Callable[..., Path]
 CONF = Path(__file__).parents[2] / "conf/data"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dit_exp.data.feed import ArrayFeed
-from dit_exp.types import Batch, UserError
+from dit_exp.errors import UserError
+from dit_exp.types import Batch
 
 COUNT = 23
 

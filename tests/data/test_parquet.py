@@ -10,7 +10,7 @@ import pytest
 from dit_exp.data import parquet
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.cifar import Cifar
-from dit_exp.types import UserError
+from dit_exp.errors import UserError
 
 Write = Callable[..., Path]
 

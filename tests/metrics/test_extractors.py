@@ -11,13 +11,13 @@ from conftest import Images
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dit_exp.errors import UserError
 from dit_exp.images import to_model_range, to_uint8
 from dit_exp.metrics import dinov2, efficientnet
 from dit_exp.metrics.dinov2 import DinoV2
 from dit_exp.metrics.efficientnet import EfficientNetLite0
 from dit_exp.metrics.features import FeatureScores
 from dit_exp.metrics.inception import SHA256, Inception
-from dit_exp.types import UserError
 
 ALL = ["fd", "is", "kd", "precision", "recall"]
 

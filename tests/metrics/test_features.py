@@ -12,9 +12,9 @@ from conftest import Images, random_images
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from dit_exp.errors import UserError
 from dit_exp.metrics.features import FeatureScores
 from dit_exp.metrics.none import NoMetric
-from dit_exp.types import UserError
 
 CONF = Path(__file__).parents[2] / "conf/metrics"
 
