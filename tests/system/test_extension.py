@@ -48,8 +48,8 @@ def test_an_attention_from_outside_the_project_trains(tmp_path: Path):
         return subprocess.run(
             [
                 sys.executable, str(PROJECT / "run.py"), f"hydra.searchpath=[file://{tmp_path}/conf]",
-                "attn=mean", "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "model.width=32",
-                "model.depth=1", "model.heads=4", "trainer.max_steps=3", "sampler.steps=2",
+                "attn=mean", "data=digits", "data.image_size=8", "tracker=none", "metrics=none",
+                "model.width=32", "model.depth=1", "model.heads=4", "trainer.max_steps=3", "sampler.steps=2",
                 f"run_dir={tmp_path}/run", *words,
             ],
             env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
