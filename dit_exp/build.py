@@ -55,7 +55,6 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
     with naming("data"):
         data = instantiate(config["data"])
-        data.check()
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
     with naming("process"):

@@ -20,6 +20,7 @@ def evaluate(parts: Parts, batch_size: int = 250) -> float:
         raise UserError("task=evaluate needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
     if not parts.metrics.num_samples:
         raise UserError("metrics=none leaves task=evaluate nothing to measure. Pass metrics=offline.")
+    parts.data.check()
     record.start(parts)
     try:
         parts.metrics.prepare(parts.data)

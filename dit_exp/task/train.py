@@ -27,6 +27,7 @@ def train(parts: Parts, batch_size: int = 250) -> float:
 
     batch_size  images drawn at once when sampling
     """
+    parts.data.check()
     record.start(parts)
     try:
         result = _train(parts, batch_size)

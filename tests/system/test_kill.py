@@ -19,7 +19,8 @@ PROJECT = Path(__file__).parents[2]
 COMMAND = [
     sys.executable, str(PROJECT / "run.py"), "data=digits", "data.image_size=8", "tracker=none",
     "metrics=none", "sampler.steps=2", "model.width=64", "model.depth=2", "model.heads=4",
-    "trainer.batch_size=32", "trainer.max_steps=400", "trainer.checkpoint_every=20", "trainer.log_every=7", "trainer.warmup_steps=30",
+    "trainer.batch_size=32", "trainer.max_steps=400", "trainer.checkpoint_every=20", "trainer.log_every=7",
+    "trainer.warmup_steps=30",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.system
