@@ -10,8 +10,10 @@ import hydra
 from omegaconf import DictConfig
 
 from dit_exp import cli
+from dit_exp.help import help_text
 
-os.environ.setdefault("DIT_EXP_HOME", str(Path(__file__).resolve().parent))
+PROJECT = Path(__file__).resolve().parent
+os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -26,4 +28,7 @@ def main(cfg: DictConfig) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(PROJECT), end="")
+    else:
+        sys.exit(cli.run(main))

@@ -40,8 +40,8 @@ def refused(*words: str, code: int = 2, **environment: str) -> str:
 def test_help_lists_groups_choices_and_examples():
     done = run("--help")
     assert done.returncode == 0
-    assert re.search(r"^attn: gqa, mha$", done.stdout, re.MULTILINE)
-    assert re.search(r"^model: dit_b, dit_l, dit_s, dit_xl$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  attn: +gqa, mha\*$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  model: +dit_b, dit_l, dit_s\*, dit_xl$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
     for group in (
         "task",
@@ -54,7 +54,7 @@ def test_help_lists_groups_choices_and_examples():
         "metrics",
         "tracker",
     ):
-        assert re.search(rf"^{group}: ", done.stdout, re.MULTILINE), group
+        assert re.search(rf"^  {group}: ", done.stdout, re.MULTILINE), group
 
 
 def test_an_unknown_choice_lists_the_choices(tmp_path: Path):

@@ -22,13 +22,13 @@ FLOORS = (
     ("sampler", "guidance", "metrics"),
     ("trainer", "optimizer"),
     ("task",),
-    ("build", "check", "cli"),
+    ("build", "check", "cli", "help"),
 )
 LIBRARY = ("nn", "attn", "cond", "model", "process", "timesteps", "objective", "sampler", "guidance")
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",
-    "huggingface_hub", "scipy", "torchvision",
+    "huggingface_hub", "scipy", "torchvision", "yaml",
 }  # fmt: skip
 
 

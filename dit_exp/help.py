@@ -1,0 +1,56 @@
+"""The help of the command line: groups with their choices, the keys most used, examples.
+
+Read from the names in conf/, without Hydra, whose own listing copies its configuration for every group.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TEXT = """\
+dit_exp: experiments with Diffusion Transformers. Compose, train, sample, score, compare.
+
+Use: python run.py [GROUP=CHOICE ...] [KEY=VALUE ...]
+
+Groups and their choices (* is the default):
+
+{groups}
+Keys that are set most often (python run.py --cfg job shows them all):
+  seed  run_dir  checkpoint  data.root  data.image_size
+  model.depth  model.width  model.heads  model.patch_size  optimizer.lr
+  trainer.max_steps  trainer.max_minutes  trainer.batch_size  trainer.precision
+  sampler.steps  guidance.scale  metrics.num_samples  tracker.uri
+
+Examples:
+  python run.py experiment=digits
+      train a small model on data that needs no files, draw samples, score them
+  python run.py model=dit_b attn=gqa data=cifar data.root=DIR trainer.precision=bf16
+      another model and attention, on CIFAR-10 in DIR
+  python run.py -m cond=adaln,token seed=0,1,2 data=digits
+      every combination, a run each
+  python run.py task=sample checkpoint=RUN_DIR guidance=cfg guidance.scale=3 task.num_images=100
+      images from a trained model
+  python run.py task=evaluate checkpoint=RUN_DIR sampler=ddpm metrics.num_samples=5000
+      its score with another sampler
+
+Sweeps in sweeps/ are run by name: python run.py +sweep={sweeps}
+Groups on a search path of your own (hydra.searchpath=[file://DIR]) work too but are not listed.
+Hydra's own flags: python run.py --hydra-help
+"""
+
+
+def help_text(project: Path) -> str:
+    """The help for the configuration in `project`/conf and the sweeps in `project`/sweeps."""
+    import yaml
+
+    defaults: dict[str, str] = {}
+    for entry in yaml.safe_load((project / "conf" / "config.yaml").read_text())["defaults"]:
+        if isinstance(entry, dict):
+            defaults |= entry
+    lines = []
+    for group in defaults:
+        names = sorted(path.stem for path in (project / "conf" / group).glob("*.yaml"))
+        marked = (f"{name}*" if name == defaults[group] else name for name in names)
+        lines.append(f"  {group + ':':14}{', '.join(marked)}\n")
+    sweeps = ",".join(sorted(path.stem for path in (project / "sweeps" / "sweep").glob("*.yaml")))
+    return TEXT.format(groups="".join(lines), sweeps=sweeps)
