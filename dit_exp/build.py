@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dit_exp import checkpoint
+from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.seeds import mix
 from dit_exp.task.parts import Parts
@@ -44,14 +45,16 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     config["run_dir"] = str(run_dir)
     if config["seed"] < 0:
         raise UserError(f"seed={config['seed']} must be 0 or more.")
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config["device"] == "auto" else config["device"]
-    )
-    source = None
+    device = resolve_device(config["device"])
+    source, weights = None, {}
     if config["checkpoint"] is not None:
-        path, source = checkpoint.find(config["checkpoint"], device)
-        config, choices = with_checkpoint(config, choices, overrides, source)
-        source["path"] = str(path)
+        path, stored = checkpoint.find(config["checkpoint"])
+        config, choices = with_checkpoint(config, choices, overrides, stored)
+        weights = stored["ema"] or stored["model"]
+        source = {key: stored[key] for key in ("step", "images")} | {
+            "path": str(path),
+            "ema_decay": stored["config"]["trainer"]["ema_decay"],
+        }
 
     with naming("data"):
         data = instantiate(config["data"])
@@ -70,7 +73,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             num_classes=data.num_classes,
         ).to(device)
     if source is not None:
-        checkpoint.load_weights(model, source["ema"] or source["model"], Path(source["path"]))
+        checkpoint.load_weights(model, weights, Path(source["path"]))
     with naming("guidance"):
         guidance = instantiate(config["guidance"])(null_label=model.null_label)
     with naming("sampler"):
@@ -83,6 +86,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         process.grid(sampler.steps)
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
+        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
     with naming("trainer"):
         trainer = instantiate(config["trainer"])
     with naming("metrics"):
@@ -132,15 +136,15 @@ def with_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration and choices of a checkpoint, changed where the command line says so.
 
-    A group that the command line chooses is taken from it; of another one single keys are changed. The groups
-    in FIXED stay what they were: raises UserError that lists what disagrees.
+    A group that the command line chooses is taken from it; of another one single keys are changed. The
+    tracker is the command line's. The groups in FIXED stay: raises UserError that lists what disagrees.
     """
     given = [override.lstrip("+").split("=", 1)[0] for override in overrides]
     if "experiment" in given:
         raise UserError("checkpoint= brings its own experiment. Leave experiment= out.")
     stored, stored_choices = source["config"], source["choices"]
     merged, kept, wrong = dict(config), dict(choices), []
-    for group in stored_choices.keys() & config.keys() - {"task"}:
+    for group in stored_choices.keys() & config.keys() - {"task", "tracker"}:
         if group in given and group not in FIXED:
             continue
         merged[group], kept[group] = copy.deepcopy(stored[group]), stored_choices[group]
@@ -156,6 +160,9 @@ def with_checkpoint(
                 _select(merged, ".".join(path))[last] = now
             elif before != now:
                 wrong.append(f"{key}={now} on the command line, {before} in the checkpoint")
+    for node in merged.values():  # where things lie on this machine, not on the one that trained
+        if isinstance(node, dict):
+            node |= {key: config[key] for key in ("cache", "device") if key in node and key not in given}
     if wrong:
         raise UserError(
             f"checkpoint={config['checkpoint']} was trained otherwise:\n  " + "\n  ".join(wrong) + "\n"

@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from dit_exp.errors import UserError
 
-TOP = {"seed": "int", "run_dir": "str | None", "checkpoint": "str | None", "device": "str"}
+TOP = {"seed": "int", "run_dir": "str | None", "checkpoint": "str | None", "device": "str", "cache": "str"}
 """Keys of the config that belong to no component, with their types."""
 
 HYDRA = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}

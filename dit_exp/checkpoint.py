@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def save(state: dict[str, Any], path: Path, keep: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         # The digest goes first: a checkpoint that is there always has its digest.
-        digest.write_text(f"{hashed.sha256.hexdigest()}  {path.name}\n")
+        with digest.open("w") as file:
+            file.write(f"{hashed.sha256.hexdigest()}  {path.name}\n")
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
@@ -82,20 +86,24 @@ def _cause_of(error: BaseException, path: Path) -> OSError:
 
 def _by_step(folder: Path) -> list[Path]:
     """Checkpoints, oldest first by number (step_999 before step_1000)."""
-    return sorted(folder.glob("step_*.pt"), key=lambda p: int(p.stem.removeprefix("step_")))
+    return sorted(folder.glob("step_*.pt"), key=_step)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads one checkpoint. Raises DamagedError where it is not one, or its checksum differs."""
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads one checkpoint, to the CPU. Raises DamagedError where it is not one, or its checksum differs."""
     digest = path.with_suffix(".sha256")
     if digest.exists():
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != digest.read_text().split()[0]:
+        if digest.read_text(errors="replace").split()[:1] != [found]:
             raise DamagedError(f"{path} is damaged: its SHA-256 is not the one in {digest.name}.")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(
             f"checkpoint={path} is not a checkpoint of this program ({reason}). No code of it was run. "
@@ -109,26 +117,43 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
-def newest(run_dir: Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]] | None:
-    """A run directory's newest whole checkpoint, or None; damaged ones are reported and passed."""
-    for path in reversed(_by_step(run_dir / "checkpoints")):
+def newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """A run directory's newest whole checkpoint, or None where it has none; damaged ones are reported.
+
+    Raises UserError where there are checkpoints and none is whole.
+    """
+    paths = _by_step(run_dir / "checkpoints")
+    for path in reversed(paths):
         try:
             if not path.with_suffix(".sha256").exists():
                 raise DamagedError(f"{path} has no .sha256 beside it.")
-            return path, load(path, device)
+            return path, load(path)
         except DamagedError as error:
-            log.warning("%s The checkpoint before it is used.", error)
+            log.warning("%s%s", error, " The checkpoint before it is used." if path != paths[0] else "")
+    if paths:
+        raise UserError(
+            f"None of the {len(paths)} checkpoints in {run_dir}/checkpoints is whole. Restore one, "
+            "pass another run_dir, or trainer.resume=false to start anew."
+        )
     return None
 
 
-def find(where: str, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any]]:
+def set_aside(run_dir: Path, after: int) -> None:
+    """Renames the checkpoints of steps above `after`, which the run is about to take again, to *.aside."""
+    for path in _by_step(run_dir / "checkpoints"):
+        if _step(path) > after:
+            path.with_suffix(".sha256").unlink(missing_ok=True)
+            path.replace(path.with_suffix(".aside"))
+
+
+def find(where: str) -> tuple[Path, dict[str, Any]]:
     """What `checkpoint=` names: a file, or a run directory's newest whole checkpoint."""
     path = Path(where).expanduser()
     if path.is_file():
-        return path, load(path, device)
+        return path, load(path)
     if not path.is_dir():
         raise UserError(f"checkpoint={where} does not exist. Pass a run directory or a checkpoint file.")
-    if (found := newest(path, device)) is None:
+    if (found := newest(path)) is None:
         raise UserError(
             f"checkpoint={where} has no whole checkpoint in its checkpoints/ folder. Pass the directory of a "
             "run that has saved one."

@@ -48,6 +48,8 @@ def run(main: Callable[[], object]) -> int:
         return 0
     except KeyboardInterrupt:
         text, code = "Interrupted.", INTERRUPTED
+    except Stopped as stopped:
+        text, code = str(stopped), stopped.code
     except BrokenPipeError:  # whoever read the output, as in `--help | head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -74,8 +76,6 @@ def explain(error: Exception, groups: list[str]) -> tuple[str, int]:
         if isinstance(cause, UserError):
             return str(cause) + _node(causes), 2
     match error:
-        case Stopped():
-            return str(error), error.code
         case MissingConfigException():
             return _unknown_choice(error), 2
         case OverrideParseException():

@@ -20,8 +20,10 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of the model; each `update_parameters(model)` moves it, the first one all the way."""
 
     @torch.no_grad()
-    def move(average: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-        torch._foreach_lerp_(average, current, 1 - decay_at(int(updates), decay))  # pyright: ignore
+    def move(average: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        # Its own count lies on the CPU; the one it passes is a copy on the device, and reading that waits.
+        updates = int(ema.n_averaged)
+        torch._foreach_lerp_(average, current, 1 - decay_at(updates, decay))  # pyright: ignore
 
     ema = AveragedModel(model, multi_avg_fn=move)  # pyright: ignore
     return ema.requires_grad_(False).eval()

@@ -10,8 +10,10 @@ class UserError(Exception):
     """
 
 
-class Stopped(Exception):
-    """A signal ended the run after its state was saved. The text says how to go on.
+class Stopped(BaseException):
+    """A signal ended the program. The text says what was saved and how to go on.
+
+    No Exception, so that a sweep does not take it for one failed cell and start the next.
 
     `code` is the exit code, 128 + the signal's number.
     """

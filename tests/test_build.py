@@ -9,6 +9,7 @@ from composing import composed
 
 from dit_exp.build import build
 from dit_exp.errors import UserError
+from dit_exp.task.directory import locked
 from dit_exp.task.record import flatten, revision
 from dit_exp.task.train import train
 
@@ -23,13 +24,47 @@ def parts(run_dir: Path, *overrides: str):
     return build(cfg, choices, [], run_dir)
 
 
-def test_a_run_directory_of_another_architecture_is_refused_key_by_key(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            "attn=gqa",
+            "attn._target_: dit_exp.attn.mha.MultiHeadAttention in the run directory, dit_exp",
+        ),
+        ("model.heads=8", "model.heads: 4 in the run directory, 8 in the command"),
+        ("process=cosine", "process.start: 0.0001 in the run directory, None in the command"),
+        ("trainer.batch_size=4", "trainer.batch_size: 8 in the run directory, 4 in the command"),
+        ("seed=5", "seed: 0 in the run directory, 5 in the command"),
+    ],
+)
+def test_a_run_directory_of_another_run_is_refused_untouched(tmp_path: Path, given: str, line: str):
     train(parts(tmp_path))
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(UserError) as refused:
+        train(parts(tmp_path, given))
+    assert line in str(refused.value)
+    assert "Pass another run_dir, or trainer.resume=false" in str(refused.value)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_architecture_is_told_key_by_key(tmp_path: Path):
+    train(parts(tmp_path))
+    (tmp_path / "config.yaml").unlink()
     with pytest.raises(UserError) as refused:
         train(parts(tmp_path, "attn=gqa"))
     assert "is of another architecture" in str(refused.value)
     assert "blocks.0.attn.qkv.weight: (96, 32) in the file, (64, 32) in the model" in str(refused.value)
     assert "Pass another run_dir, or trainer.resume=false" in str(refused.value)
+
+
+def test_a_run_directory_serves_one_process_at_a_time(tmp_path: Path):
+    run = parts(tmp_path)
+    with (
+        locked(tmp_path),
+        pytest.raises(UserError, match=rf"run_dir={tmp_path} is in use by another process"),
+    ):
+        train(run)
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_image_size_and_classes_flow_from_the_data(tmp_path: Path):

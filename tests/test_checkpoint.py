@@ -48,7 +48,7 @@ def test_sha256sum_confirms_what_was_written(tmp_path: Path):
     assert done.stdout == "step_00000005.pt: OK\n"
 
 
-@pytest.mark.parametrize("damage", ["one byte", "cut short", "no digest"])
+@pytest.mark.parametrize("damage", ["one byte", "cut short", "no digest", "empty digest"])
 def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path, damage: str, caplog):
     write(tmp_path, 1, 2)
     path = checkpoint.path_of(tmp_path, 2)
@@ -58,11 +58,21 @@ def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path,
         path.write_bytes(data)
     elif damage == "cut short":
         path.write_bytes(data[: len(data) // 2])
+    elif damage == "empty digest":
+        path.with_suffix(".sha256").write_text("")
     else:
         path.with_suffix(".sha256").unlink()
     assert checkpoint.newest(tmp_path)[1]["step"] == 1
     assert f"{path}" in caplog.text
     assert "The checkpoint before it is used." in caplog.text
+
+
+def test_where_none_is_whole_it_is_said(tmp_path: Path):
+    write(tmp_path, 1, 2)
+    for step in (1, 2):
+        checkpoint.path_of(tmp_path, step).write_bytes(b"")
+    with pytest.raises(UserError, match="None of the 2 checkpoints in"):
+        checkpoint.newest(tmp_path)
 
 
 class Disk:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from composing import composed
 
 PACKAGE = Path(__file__).parents[1] / "dit_exp"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports from lower floors or its own folder.
 FLOORS = (
     ("errors",),
-    ("types", "images", "seeds"),
+    ("types", "images", "seeds", "device"),
     ("nn", "checkpoint", "ema"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "guidance", "metrics"),
@@ -28,7 +28,7 @@ LIBRARY = ("nn", "attn", "cond", "model", "process", "timesteps", "objective", "
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",
-    "huggingface_hub", "scipy", "torchvision", "yaml",
+    "huggingface_hub", "scipy", "torchvision",
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_conf_mirrors_the_package(project: Path):
     assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - {"nn", "__pycache__"}
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
-            target = OmegaConf.load(path)["_target_"]
+            target = composed([f"{path.parent.name}={path.stem}"])[0][path.parent.name]["_target_"]
             assert target.split(".")[:2] == ["dit_exp", path.parent.name], path
 
 

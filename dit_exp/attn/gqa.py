@@ -19,6 +19,8 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, kv_heads: int = 2, qk_norm: bool = False) -> None:
         super().__init__()
+        if heads < 1 or kv_heads < 1:
+            raise ValueError(f"model.heads={heads} and attn.kv_heads={kv_heads} must be at least 1.")
         if width % heads:
             raise ValueError(
                 f"model.width={width} is not divisible by model.heads={heads}. "

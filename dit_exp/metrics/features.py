@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.metrics.reference import Reference, from_data, from_file
 from dit_exp.types import DataSet
@@ -62,6 +63,11 @@ class FeatureScores:
         cache: str = "~/.cache/dit_exp",
         device: str = "auto",
     ) -> None:
+        if num_samples < 2 or batch_size < 1:
+            raise UserError(
+                f"metrics.num_samples={num_samples} must be at least 2, metrics.batch_size={batch_size} "
+                "at least 1. metrics=none measures nothing."
+            )
         self.build, self.scores, self.num_samples = extractor, list(scores), num_samples
         self.reference_samples, self.reference_split = reference_samples, reference_split
         self.reference_file, self.weights, self.batch_size = reference, weights, batch_size
@@ -212,18 +218,3 @@ class FeatureScores:
                     features.append(self._extract(piece)[0])
                     bar.update(len(piece))
         return torch.cat(features)
-
-
-def resolve_device(device: str) -> torch.device:
-    """ "auto" is CUDA where there is one. Raises UserError for what torch does not know or has not here."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(
-            f"metrics.device={device} is no torch device. Pass auto, cpu, cuda or cuda:N."
-        ) from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"metrics.device={device}, but torch sees no CUDA device. Pass metrics.device=auto.")
-    return resolved

@@ -48,6 +48,11 @@ class DiT(Model):
     ) -> None:
         super().__init__()
         channels, rows, columns = input_shape
+        if min(depth, width, heads, patch_size) < 1:
+            raise ValueError(
+                f"model.depth={depth}, model.width={width}, model.heads={heads} and "
+                f"model.patch_size={patch_size} must be at least 1."
+            )
         if rows % patch_size or columns % patch_size:
             raise ValueError(
                 f"The input is {rows}x{columns}, and model.patch_size={patch_size} does not divide it. "

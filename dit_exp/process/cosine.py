@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from dit_exp.process.discrete import DiscreteProcess
+from dit_exp.process.discrete import DiscreteProcess, at_least_one
 
 
 class Cosine(DiscreteProcess):
@@ -16,6 +16,6 @@ class Cosine(DiscreteProcess):
     """
 
     def __init__(self, steps: int = 1000) -> None:
-        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        t = torch.linspace(0, 1, at_least_one(steps) + 1, dtype=torch.float64)
         abar = ((t + 0.008) / 1.008 * math.pi / 2).cos() ** 2
         super().__init__((1 - abar[1:] / abar[:-1]).clamp(max=0.999))

@@ -57,3 +57,10 @@ class DiscreteProcess(nn.Module):
             )
         kept = torch.linspace(self.steps - 1, 0, steps, dtype=torch.float64).round() + 1
         return torch.cat([kept, kept.new_zeros(1)]) / self.steps
+
+
+def at_least_one(steps: int) -> int:
+    """The number of steps. Raises ValueError for none."""
+    if steps < 1:
+        raise ValueError(f"process.steps={steps} must be at least 1.")
+    return steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dit_exp.process.discrete import DiscreteProcess
+from dit_exp.process.discrete import DiscreteProcess, at_least_one
 
 
 class Linear(DiscreteProcess):
@@ -14,5 +14,5 @@ class Linear(DiscreteProcess):
     """
 
     def __init__(self, steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> None:
-        scale = 1000 / steps
+        scale = 1000 / at_least_one(steps)
         super().__init__(torch.linspace(start * scale, end * scale, steps, dtype=torch.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dit_exp.process.discrete import DiscreteProcess
+from dit_exp.process.discrete import DiscreteProcess, at_least_one
 
 
 class Quadratic(DiscreteProcess):
@@ -14,4 +14,4 @@ class Quadratic(DiscreteProcess):
     """
 
     def __init__(self, steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> None:
-        super().__init__(torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2)
+        super().__init__(torch.linspace(start**0.5, end**0.5, at_least_one(steps), dtype=torch.float64) ** 2)

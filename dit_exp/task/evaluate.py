@@ -7,9 +7,9 @@ import logging
 from dit_exp.errors import UserError
 from dit_exp.model.dit import count_gmac, count_parameters
 from dit_exp.task import record
-from dit_exp.task.generate import draw_grid
+from dit_exp.task.generate import check_batch_size, draw_grid
 from dit_exp.task.parts import Parts
-from dit_exp.task.score import leading, score
+from dit_exp.task.score import leading, score, with_counts
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +20,17 @@ def evaluate(parts: Parts, batch_size: int = 250) -> float:
         raise UserError("task=evaluate needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
     if not parts.metrics.num_samples:
         raise UserError("metrics=none leaves task=evaluate nothing to measure. Pass metrics=offline.")
+    check_batch_size(batch_size)
     parts.data.check()
-    record.start(parts)
-    try:
+    step = parts.source["step"]
+    with record.recorded(parts):
         parts.metrics.prepare(parts.data)
         draw_grid(parts, parts.model, parts.run_dir / "samples.png")
-        parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
-        scores, protocol = score(parts, parts.model, batch_size)
-        parts.tracker.log(scores, parts.source["step"])
+        parts.tracker.image("samples", parts.run_dir / "samples.png", step)
+        scores, protocol = score(parts, parts.model, batch_size, step)
+        parts.tracker.log(with_counts(scores, protocol), step)
         values = {
-            "steps": parts.source["step"],
+            "steps": step,
             "images": parts.source["images"],
             "parameters": count_parameters(parts.model),
             "gmac": count_gmac(parts.model, parts.latent_shape, parts.data.num_classes),
@@ -38,10 +39,6 @@ def evaluate(parts: Parts, batch_size: int = 250) -> float:
             "protocol": protocol,
         }
         record.write_metrics(parts, values)
-    except BaseException:
-        parts.tracker.finish("FAILED")
-        raise
-    parts.tracker.finish()
     for name, value in scores.items():
         log.info("%s %.4g", name, value)
     return leading(scores, float("nan"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.seeds import ImageNoise
@@ -30,6 +31,12 @@ class Samples:
 
     images: Tensor
     labels: Tensor | None
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises UserError for a number of images at once that is none; called before a training, not after."""
+    if batch_size < 1:
+        raise UserError(f"task.batch_size={batch_size} must be at least 1.")
 
 
 def labels_of(indices: range, classes: int) -> Tensor | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dit_exp.errors import Stopped
+from dit_exp.task import directory
 from dit_exp.task.parts import Parts
 
 METRICS_FILE = "metrics.json"
@@ -38,7 +42,24 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if value is not None}
 
 
-def start(parts: Parts) -> None:
+@contextmanager
+def recorded(parts: Parts) -> Iterator[None]:
+    """One task in its run directory: guarded, explained, tracked, and ended with the right status."""
+    with directory.locked(parts.run_dir), directory.terminable(parts.run_dir):
+        directory.check(parts)
+        _explain(parts)
+        try:
+            yield
+        except (Stopped, KeyboardInterrupt):
+            parts.tracker.finish("KILLED")
+            raise
+        except BaseException:
+            parts.tracker.finish("FAILED")
+            raise
+        parts.tracker.finish()
+
+
+def _explain(parts: Parts) -> None:
     """Writes config.yaml, overrides.yaml and revision.json into the run directory and starts the tracker."""
     import yaml
 
@@ -46,9 +67,8 @@ def start(parts: Parts) -> None:
     (parts.run_dir / "config.yaml").write_text(yaml.safe_dump(parts.config, sort_keys=False))
     (parts.run_dir / "overrides.yaml").write_text(yaml.safe_dump(parts.overrides))
     (parts.run_dir / "revision.json").write_text(json.dumps(code, indent=2) + "\n")
-    name = (
-        " ".join(o for o in parts.overrides if not o.startswith(("run_dir", "tracker"))) or parts.run_dir.name
-    )
+    named = [o for o in parts.overrides if not o.startswith(("run_dir", "tracker", "hydra"))]
+    name = " ".join(named) or parts.run_dir.name
     tags = {**code, "run_dir": str(parts.run_dir)}
     parts.tracker.start(parts.run_dir, flatten(parts.config, parts.choices), tags, name[:200])
     parts.tracker.artifact(parts.run_dir / "config.yaml")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Literal
 
 from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
-from dit_exp.task.generate import draw_grid, draw_progress, generate
+from dit_exp.task.generate import Samples, check_batch_size, draw_grid, draw_progress, generate
 from dit_exp.task.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -22,33 +23,37 @@ def sample(
     png  samples/000000.png and so on   npz  samples.npz with arr_0, uint8 (N, H, W, 3), and label where there
          are classes
     """
+    if parts.source is None:
+        raise UserError("task=sample needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
+    check_batch_size(batch_size)
+    if num_images < 1:
+        raise UserError(f"task.num_images={num_images} must be at least 1.")
+    folder = parts.run_dir / "samples"
+    if format == "png" and folder.exists():
+        raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")
+    with record.recorded(parts):
+        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+        draw_progress(parts, parts.model, parts.run_dir / "progress.png")
+        parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
+        pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
+        if format == "npz":
+            write_npz(list(pieces), parts.run_dir / "samples.npz")
+        else:
+            folder.mkdir()
+            images = (image for piece in pieces for image in piece.images)
+            for i, image in enumerate(images):
+                save_png(image, folder / f"{i:06d}.png")
+    log.info("%d images and their grid, samples.png, in %s", num_images, parts.run_dir)
+
+
+def write_npz(pieces: list[Samples], path: Path) -> None:
+    """Writes arr_0, uint8 (N, H, W, 3), and label, int64 (N,), where there are labels."""
     import numpy as np
     import torch
 
-    if parts.source is None:
-        raise UserError("task=sample needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
-    record.start(parts)
-    draw_grid(parts, parts.model, parts.run_dir / "samples.png")
-    draw_progress(parts, parts.model, parts.run_dir / "progress.png")
-    pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
-    if format == "npz":
-        drawn = list(pieces)
-        images = torch.cat([s.images for s in drawn]).permute(0, 2, 3, 1).numpy()
-        target = parts.run_dir / "samples.npz"
-        if parts.data.num_classes:
-            np.savez(
-                target, images, label=torch.cat([s.labels for s in drawn if s.labels is not None]).numpy()
-            )
-        else:
-            np.savez(target, images)
+    images = torch.cat([piece.images for piece in pieces]).permute(0, 2, 3, 1).numpy()
+    labels = [piece.labels for piece in pieces if piece.labels is not None]
+    if labels:
+        np.savez(path, images, label=torch.cat(labels).numpy())
     else:
-        target = parts.run_dir / "samples"
-        target.mkdir(exist_ok=True)
-        written = 0
-        for piece in pieces:
-            for image in piece.images:
-                save_png(image, target / f"{written:06d}.png")
-                written += 1
-    parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
-    parts.tracker.finish()
-    log.info("%d images in %s, a grid in %s", num_images, target, parts.run_dir / "samples.png")
+        np.savez(path, images)

@@ -10,27 +10,44 @@ from dit_exp.task.generate import generate
 from dit_exp.task.parts import Parts
 
 
-def score(parts: Parts, model: nn.Module, batch_size: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Draws metrics.num_samples images and returns ({name: value}, protocol); both empty for metrics=none."""
+def score(
+    parts: Parts, model: nn.Module, batch_size: int, step: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Draws metrics.num_samples images and returns ({name: value}, protocol); both empty for metrics=none.
+
+    step  training step of the model, for the protocol
+    """
     count = parts.metrics.num_samples
     if not count:
         return {}, {}
     for samples in generate(parts, model, count, batch_size):
         parts.metrics.update(samples.images)
     scores, protocol = parts.metrics.compute()
-    guidance = {k: v for k, v in parts.config["guidance"].items() if not k.startswith("_")}
     return scores, {
         **protocol,
         "data": parts.choices["data"],
-        "ema_decay": parts.trainer.ema_decay,
-        "sampler": parts.choices["sampler"],
+        "step": step,
+        "ema_decay": parts.source["ema_decay"] if parts.source else parts.trainer.ema_decay,
         "nfe": parts.sampler.evaluations,
-        "guidance": {"name": parts.choices["guidance"], **guidance},
+        **{group: _described(parts, group) for group in ("sampler", "guidance", "process", "objective")},
         "precision": parts.trainer.precision,
         "labels": "balanced" if parts.data.num_classes else "none",
         "seed": parts.seed,
         "batch_size": batch_size,
     }
+
+
+def _described(parts: Parts, group: str) -> dict[str, Any]:
+    """A choice by name, with its keys."""
+    keys = {k: v for k, v in parts.config[group].items() if not k.startswith("_") and not isinstance(v, dict)}
+    return {"name": parts.choices[group], **keys}
+
+
+def with_counts(scores: dict[str, float], protocol: dict[str, Any]) -> dict[str, float]:
+    """Scores by a name that holds the count, fid_50k, so that two counts never share a column."""
+    n = protocol.get("n", 0)
+    count = f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
+    return {f"{name}_{count}": value for name, value in scores.items()}
 
 
 def leading(scores: dict[str, float], loss: float) -> float:

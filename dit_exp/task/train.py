@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 from torch import nn
 
-from dit_exp.errors import Stopped
+from dit_exp.errors import UserError
 from dit_exp.model.dit import count_gmac, count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
-from dit_exp.task.generate import draw_grid, draw_progress
+from dit_exp.task.generate import check_batch_size, draw_grid, draw_progress
 from dit_exp.task.parts import Parts
-from dit_exp.task.score import leading, score
+from dit_exp.task.score import leading, score, with_counts
 from dit_exp.trainer.history import plot_loss
 from dit_exp.trainer.state import TrainState
 from dit_exp.types import Network
@@ -27,18 +26,14 @@ def train(parts: Parts, batch_size: int = 250) -> float:
 
     batch_size  images drawn at once when sampling
     """
+    if parts.source is not None:
+        raise UserError(
+            "checkpoint= is for task=sample and task=evaluate. To go on with a run, pass its run_dir."
+        )
+    check_batch_size(batch_size)
     parts.data.check()
-    record.start(parts)
-    try:
-        result = _train(parts, batch_size)
-    except (Stopped, KeyboardInterrupt):
-        parts.tracker.finish("KILLED")
-        raise
-    except BaseException:
-        parts.tracker.finish("FAILED")
-        raise
-    parts.tracker.finish()
-    return result
+    with record.recorded(parts):
+        return _train(parts, batch_size)
 
 
 def _train(parts: Parts, batch_size: int) -> float:
@@ -50,9 +45,6 @@ def _train(parts: Parts, batch_size: int) -> float:
 
     def network(model: nn.Module) -> Network:
         return on_process_time(model, parts.process)
-
-    def contents(state: TrainState) -> dict[str, Any]:
-        return state.state_dict(parts.config, parts.choices)
 
     def preview(state: TrainState) -> None:
         with torch.random.fork_rng():
@@ -69,7 +61,8 @@ def _train(parts: Parts, batch_size: int) -> float:
         tracker,
         run_dir,
         parts.seed,
-        contents,
+        parts.config,
+        parts.choices,
         preview,
     )
     preview(state)
@@ -77,7 +70,7 @@ def _train(parts: Parts, batch_size: int) -> float:
     plot_loss(history.rows, run_dir / "loss.png")
     for name in ("progress", "loss"):
         tracker.artifact(run_dir / f"{name}.png")
-    scores, protocol = score(parts, state.weights, batch_size)
+    scores, protocol = score(parts, state.weights, batch_size, state.step)
     loss = history.mean_loss()
     values = {
         "steps": state.step,
@@ -90,7 +83,8 @@ def _train(parts: Parts, batch_size: int) -> float:
         "scores": scores,
         "protocol": protocol,
     }
-    tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss, **scores}, state.step)
+    tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss}, state.step)
+    tracker.log(with_counts(scores, protocol), state.step)
     record.write_metrics(parts, values)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     log.info("Step %d, loss %.4f%s", state.step, loss, f", {figures}" if figures else "")

@@ -61,10 +61,18 @@ class MlflowTracker:
     def image(self, name: str, path: Path, step: int) -> None:
         if not self._repeated(f"image {name}", step, None):
             self._earlier[f"image {name}"] = step, None  # the last preview may also be the final picture
-            self._put(kind="image", name=name, step=step, file=self._spool.keep(path))
+            self._put_file(path, kind="image", name=name, step=step)
 
     def artifact(self, path: Path) -> None:
-        self._put(kind="artifact", file=self._spool.keep(path))
+        self._put_file(path, kind="artifact")
+
+    def _put_file(self, path: Path, **event: Any) -> None:
+        try:
+            copy = self._spool.keep(path)
+        except OSError as error:
+            log.error("%s cannot be kept for the tracker (%s).", path, error.strerror)
+        else:
+            self._put(**event, file=copy)
 
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED, and says what could not be sent."""
@@ -83,7 +91,10 @@ class MlflowTracker:
             )
 
     def _put(self, **event: Any) -> None:
-        self._spool.append(event | {"time": time.time_ns() // 1_000_000})
+        try:
+            self._spool.append(event | {"time": time.time_ns() // 1_000_000})
+        except OSError as error:  # a full disk must not end the training
+            log.error("%s cannot be written (%s): an event is lost.", self._spool.path, error.strerror)
         self._sender.wake()
 
     def _open(self, store: Store) -> None:

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 
 class History:
-    """Rows {step, loss, learning_rate, gradient_norm}; on resume, rows after the checkpoint are dropped."""
+    """Rows {step, loss, learning_rate, gradient_norm}; on resume, rows after the checkpoint are dropped.
+
+    Rows that cannot be written, on a full disk say, are kept and written with the next ones.
+    """
 
     def __init__(self, run_dir: Path, last_step: int) -> None:
         self.path = run_dir / "history.jsonl"
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= last_step]
+        rows = [row for row in read_rows(self.path) if row["step"] <= last_step]
         part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
         part.replace(self.path)
+        self.recent = deque(rows, maxlen=100)
+        self._unwritten: list[dict[str, Any]] = []
+        self._size = self.path.stat().st_size
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, read from the file."""
+        return read_rows(self.path)
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
-        self.rows.extend(rows)
-        with self.path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.recent.extend(rows)
+        self._unwritten += rows
+        try:
+            with self.path.open("r+b") as file:
+                file.truncate(self._size)  # what a failed write left
+                file.seek(self._size)
+                file.write("".join(json.dumps(row) + "\n" for row in self._unwritten).encode())
+                file.flush()
+                self._size = file.tell()
+            self._unwritten.clear()
+        except OSError as error:
+            log.error("%s cannot be written (%s); its rows are kept in memory.", self.path, error.strerror)
 
-    def mean_loss(self, last: int = 100) -> float:
-        """Mean loss of the last steps."""
-        tail = [row["loss"] for row in self.rows[-last:]]
-        return sum(tail) / len(tail) if tail else float("nan")
+    def mean_loss(self) -> float:
+        """Mean loss of the last 100 steps."""
+        losses = [row["loss"] for row in self.recent]
+        return sum(losses) / len(losses) if losses else float("nan")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

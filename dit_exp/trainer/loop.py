@@ -7,12 +7,11 @@ losses up to it are known to be finite.
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,23 +90,24 @@ class Trainer:
         tracker: Tracker,
         run_dir: Path,
         seed: int,
-        record: Callable[[TrainState], dict[str, Any]],
+        config: dict[str, Any],
+        choices: dict[str, str],
         preview: Callable[[TrainState], None],
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
         network  wraps the model (compiled or not) as a function of t in [0, 1]
-        record   what a checkpoint of a state holds
+        config, choices  kept in every checkpoint
         preview  draws samples of a state, called every `sample_every` steps
-        Raises Stopped after a signal, UserError for a loss that is not finite or a locked run directory.
+        Raises Stopped after a signal, UserError for a loss that is not finite.
         """
         state = TrainState(
             model, averaged(model, self.ema_decay) if self.ema_decay else None, optimizer(model.parameters())
         )
         rates = [group["lr"] for group in state.optimizer.param_groups]
         device = next(model.parameters()).device
-        with locked(run_dir), StopRequest() as stop:
-            self._restore(state, run_dir, device)
+        with StopRequest() as stop:
+            self._restore(state, run_dir)
             history = History(run_dir, state.step)
             forward = network(torch.compile(model, dynamic=False) if self.compile else model)  # type: ignore[arg-type]
             feed = data.train(self.batch_size, seed).batches(state.step)
@@ -116,9 +116,16 @@ class Trainer:
 
             def flush() -> None:
                 """Brings the losses since the last one to the trace and the tracker."""
-                rows = finite_rows(pending, run_dir, saved)
+                rows, problem = finite_rows(pending)
                 pending.clear()
                 history.extend(rows)
+                if problem:
+                    good = f"The last good checkpoint is {checkpoint.path_of(run_dir, saved)}."
+                    raise UserError(
+                        f"{problem} {good if saved else 'No checkpoint was saved before it.'} "
+                        "Lower optimizer.lr, raise trainer.warmup_steps, set attn.qk_norm=true or use "
+                        "trainer.precision=fp32."
+                    )
                 tracker.log(progress.report(rows, state), state.step)
 
             model.train()
@@ -137,20 +144,23 @@ class Trainer:
                     saving = state.step % self.checkpoint_every == 0
                     if saving or len(pending) >= self.log_every:
                         flush()
-                    if saving and self._save(record(state), run_dir, state.step, saved):
+                    if saving and self._save(state.state_dict(config, choices), run_dir, state.step, saved):
                         saved = state.step
                     if self.sample_every and state.step % self.sample_every == 0:
+                        before = time.monotonic()
                         preview(state)
                         model.train()
-                        started = time.monotonic() - state.seconds
+                        started += time.monotonic() - before
+                        progress.leave_out(time.monotonic() - before)
                 if pending:
                     flush()
             if saved != state.step:
-                self._save(record(state), run_dir, state.step, saved, ending=True)
+                self._save(state.state_dict(config, choices), run_dir, state.step, saved, ending=True)
             if stop.number is not None and not self._done(state):
                 name = signal.Signals(stop.number).name
+                saving = f"after step {state.step}; the state is saved in {run_dir}."
                 raise Stopped(
-                    f"Stopped by {name} after step {state.step}; the state is saved in {run_dir}. "
+                    f"Stopped by {name} {saving if state.step else 'before the first step.'} "
                     f"The same command with run_dir={run_dir} goes on from there.",
                     128 + stop.number,
                 )
@@ -191,8 +201,8 @@ class Trainer:
             self.max_seconds is not None and state.seconds >= self.max_seconds
         )
 
-    def _restore(self, state: TrainState, run_dir: Path, device: torch.device) -> None:
-        if self.resume and (found := checkpoint.newest(run_dir, device)) is not None:
+    def _restore(self, state: TrainState, run_dir: Path) -> None:
+        if self.resume and (found := checkpoint.newest(run_dir)) is not None:
             path, stored = found
             try:
                 state.load(stored, path)
@@ -202,6 +212,7 @@ class Trainer:
                     "or trainer.resume=false to start anew in it."
                 ) from error
             log.info("Going on from step %d of %s.", state.step, path)
+        checkpoint.set_aside(run_dir, after=state.step)
 
     def _save(
         self, record: dict[str, Any], run_dir: Path, step: int, saved: int, ending: bool = False
@@ -228,31 +239,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def finite_rows(
-    pending: list[tuple[int, float, Tensor, Tensor]], run_dir: Path, saved: int
-) -> list[dict[str, Any]]:
-    """Steps as rows of numbers. Raises UserError at the first loss or gradient that is not finite."""
-    losses, norms = (torch.stack([row[i] for row in pending]).tolist() for i in (2, 3))  # type: ignore[arg-type]
-    rows = []
+    pending: list[tuple[int, float, Tensor, Tensor]],
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Steps as rows of numbers, up to the first that is not finite, and a text about that one."""
+    losses = torch.stack([loss for _, _, loss, _ in pending]).tolist()
+    norms = torch.stack([norm for _, _, _, norm in pending]).tolist()
+    rows: list[dict[str, Any]] = []
     for (step, rate, _, _), loss, norm in zip(pending, losses, norms, strict=True):
-        if not (abs(loss) < float("inf") and abs(norm) < float("inf")):
-            good = f"The last good checkpoint is {checkpoint.path_of(run_dir, saved)}." if saved else ""
-            raise UserError(
-                f"The loss is {loss} and the gradient norm {norm} at step {step} (learning rate {rate:.3g}). "
-                f"{good or 'No checkpoint was saved before it.'} Lower optimizer.lr, raise "
-                "trainer.warmup_steps, set attn.qk_norm=true or use trainer.precision=fp32."
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            text = (
+                f"The loss is {loss} and the gradient norm {norm} at step {step} (learning rate {rate:.3g})."
             )
+            return rows, text
         rows.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
-    return rows
-
-
-@contextmanager
-def locked(run_dir: Path):
-    """Holds the run directory for this process alone."""
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"run_dir={run_dir} is in use by another process. Wait for it, or pass another run_dir."
-            ) from None
-        yield
+    return rows, None

@@ -19,7 +19,7 @@ class Progress:
     def __init__(self, state: TrainState, max_steps: int | None, max_seconds: float | None) -> None:
         from tqdm import tqdm
 
-        self.by_time = max_steps is None
+        self.by_time = max_seconds is not None
         total, done = (max_seconds, state.seconds) if self.by_time else (max_steps, state.step)
         self.bar = tqdm(
             total=round(total or 0),
@@ -37,6 +37,10 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that was not spent on training out of images/s."""
+        self.seconds += seconds
 
     def report(self, rows: list[dict[str, Any]], state: TrainState) -> dict[str, float]:
         """Means over the rows since the last report; images/s and memory as they are."""

@@ -48,7 +48,10 @@ class TrainState:
 
     def load(self, state: dict[str, Any], source: Path) -> None:
         load_weights(self.model, state["model"], source)
+        settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, given in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(given)  # the command line's, which may have changed
         if self.ema is not None:
             load_weights(self.ema.module, state["ema"] or state["model"], source)
             self.ema.n_averaged.fill_(state["ema_updates"])

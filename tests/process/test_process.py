@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dit_exp.nn.embed import sinusoid
 from dit_exp.process.cosine import Cosine
 from dit_exp.process.discrete import DiscreteProcess
 from dit_exp.process.flow import Flow
@@ -103,3 +104,14 @@ def test_the_straight_path_is_its_ends_and_its_slope():
 def test_betas_outside_0_to_1_are_refused():
     with pytest.raises(ValueError, match="between 0 and 1"):
         Linear(end=1.5)
+
+
+def test_the_network_can_tell_the_times_of_the_straight_path_apart():
+    def effective_rank(times: torch.Tensor) -> float:
+        share = torch.linalg.svdvals(sinusoid(times, 256)) ** 2
+        share = share / share.sum()
+        return float((-(share * share.clamp(min=1e-12).log()).sum()).exp())
+
+    t = torch.linspace(0, 1, 100)
+    assert effective_rank(Flow().network_time(t)) > 8
+    assert effective_rank(t) < 2  # what t itself would say through frequencies made for a thousand steps

@@ -49,7 +49,7 @@ def test_a_sweep_and_its_continuation(tmp_path: Path):
         assert cell.data.tags["git_dirty"] in ("True", "False", "unknown")
         assert cell.data.metrics.keys() >= {
             "loss", "learning_rate", "gradient_norm", "images_per_second", "memory_gib",
-            "fd_efficientnet_lite0", "gmac",
+            "fd_efficientnet_lite0_20", "gmac",
         }  # fmt: skip
         steps = [m.step for m in client.get_metric_history(cell.info.run_id, "loss")]
         assert steps == [1, 2, 3]

@@ -16,7 +16,7 @@ from dit_exp.errors import UserError
 from dit_exp.task.evaluate import evaluate
 from dit_exp.task.generate import draw_grid, draw_progress, generate
 from dit_exp.task.sample import sample
-from dit_exp.task.score import score
+from dit_exp.task.score import score, with_counts
 from dit_exp.task.train import train
 
 TINY = [
@@ -189,18 +189,58 @@ def test_a_score_comes_with_its_whole_protocol(trained):
     metrics = Counting()
     run = parts(trained.run_dir.parent / "scored", f"checkpoint={trained.run_dir}")
     run.metrics = metrics
-    scores, protocol = score(run, run.model, 10)
+    run.trainer.ema_decay = 0.0  # what the command says of a training is not what the weights came from
+    scores, protocol = score(run, run.model, 10, 3)
     assert scores == {"count": 23}
     assert [len(piece) for piece in metrics.seen] == [10, 10, 3]
     assert protocol == {
         "n": 23,
         "data": "digits",
+        "step": 3,
         "ema_decay": 0.9999,
-        "sampler": "ddpm",
         "nfe": 4,
+        "sampler": {"name": "ddpm", "steps": 4, "variance": "small", "clip": True},
+        "process": {"name": "linear", "steps": 1000, "start": 1e-4, "end": 0.02},
+        "objective": {"name": "eps"},
         "guidance": {"name": "cfg", "scale": 1.5, "channels": "all", "interval": [0.0, 1.0]},
         "precision": "fp32",
         "labels": "balanced",
         "seed": 0,
         "batch_size": 10,
     }
+
+
+def test_the_tracker_gets_the_count_in_the_name():
+    assert with_counts({"fid": 3.0}, {"n": 50_000}) == {"fid_50k": 3.0}
+    assert with_counts({"fid": 3.0}, {"n": 300}) == {"fid_300": 3.0}
+    assert with_counts({}, {}) == {}
+
+
+def test_checkpoint_is_not_for_training(trained, tmp_path: Path):
+    with pytest.raises(UserError, match=r"To go on with a run, pass its run_dir"):
+        train(parts(tmp_path / "out", f"checkpoint={trained.run_dir}"))
+
+
+def test_sampling_and_scoring_do_not_write_into_a_training_run(trained):
+    before = (trained.run_dir / "config.yaml").read_bytes()
+    run = parts(trained.run_dir, f"checkpoint={trained.run_dir}")
+    run.choices["task"] = "sample"
+    with pytest.raises(UserError, match=r"holds a training run, and task=sample would overwrite it"):
+        sample(run)
+    assert (trained.run_dir / "config.yaml").read_bytes() == before
+
+
+def test_two_sets_of_images_do_not_mix(trained, tmp_path: Path):
+    run = parts(tmp_path / "out", f"checkpoint={trained.run_dir}")
+    sample(run, num_images=2)
+    with pytest.raises(UserError, match=r"two sets of images would mix"):
+        sample(run, num_images=1)
+
+
+def test_the_places_of_this_machine_are_kept_and_the_tracker_is_the_commands(trained, tmp_path: Path):
+    given = [f"checkpoint={trained.run_dir}", "metrics=offline", "cache=/here", "tracker=none"]
+    cfg, choices = composed(given)
+    (tmp_path / "out").mkdir()
+    run = build(cfg, choices, given, tmp_path / "out")
+    assert run.config["metrics"]["cache"] == "/here"
+    assert run.choices["tracker"] == "none"

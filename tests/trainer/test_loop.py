@@ -62,7 +62,8 @@ def fit(
         tracker or NoTracker(),
         run_dir,
         seed=0,
-        record=lambda state: state.state_dict({"a": 1}, {}),
+        config={"a": 1},
+        choices={},
         preview=lambda state: None,
     )
 
@@ -167,6 +168,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_last_good_checkpoint
     assert "at step 5 (learning rate 0.001)" in str(stopped.value)
     assert str(checkpoint.path_of(tmp_path, 3)) in str(stopped.value)
     assert "Lower optimizer.lr" in str(stopped.value)
+    assert [row["step"] for row in read_rows(tmp_path / "history.jsonl")] == [1, 2, 3, 4]
     assert checkpoint.newest(tmp_path)[1]["step"] == 3
 
 
@@ -192,16 +194,50 @@ def test_a_full_disk_in_mid_run_keeps_the_old_checkpoint_and_the_run(tmp_path: P
     assert checkpoint.newest(tmp_path)[1]["step"] == 8
 
 
-def test_a_run_directory_serves_one_process_at_a_time(tmp_path: Path):
-    inner = {}
+def test_a_lower_step_is_saved_and_kept_beside_the_higher_ones_of_an_earlier_run(tmp_path: Path):
+    fit(tmp_path, max_steps=6)
+    state, _ = fit(tmp_path, max_steps=2, resume=False)
+    path, stored = checkpoint.find(str(tmp_path))
+    assert stored["step"] == 2
+    assert torch.equal(stored["model"]["head.weight"], state.model.head.weight)
+    assert sorted(p.name for p in path.parent.glob("*.aside")) == [
+        "step_00000003.aside",
+        "step_00000006.aside",
+    ]
 
-    def second():
-        with pytest.raises(UserError, match="is in use by another process") as refused:
-            fit(tmp_path)
-        inner["text"] = str(refused.value)
 
-    fit(tmp_path, Interrupting(2, second))
-    assert f"run_dir={tmp_path}" in inner["text"]
+def test_where_no_checkpoint_is_whole_nothing_is_trained_over(tmp_path: Path):
+    fit(tmp_path, max_steps=4, keep=1)
+    trace = (tmp_path / "history.jsonl").read_bytes()
+    checkpoint.path_of(tmp_path, 4).write_bytes(b"")
+    with pytest.raises(UserError, match=r"None of the 1 checkpoints.*trainer.resume=false to start anew"):
+        fit(tmp_path)
+    assert (tmp_path / "history.jsonl").read_bytes() == trace
+
+
+def test_a_changed_learning_rate_or_weight_decay_counts_from_the_resume_on(tmp_path: Path):
+    fit(tmp_path, max_steps=4, warmup_steps=0)
+    state, history = fit(tmp_path, warmup_steps=0, lr=5e-3)
+    assert [row["learning_rate"] for row in history.rows] == [1e-3] * 4 + [5e-3] * 4
+    assert state.optimizer.param_groups[0]["lr"] == 5e-3
+
+
+def test_a_history_that_cannot_be_written_does_not_end_the_run(tmp_path: Path, caplog):
+    def fill():
+        (tmp_path / "history.jsonl").chmod(0o600)
+        (tmp_path / "history.jsonl").rename(tmp_path / "history.away")
+
+    def free():
+        (tmp_path / "history.away").rename(tmp_path / "history.jsonl")
+
+    class Both(NoTracker):
+        def log(self, values, step):
+            {2: fill, 5: free}.get(step, lambda: None)()
+
+    state, history = fit(tmp_path, Both())
+    assert state.step == 8
+    assert "its rows are kept in memory" in caplog.text
+    assert [row["step"] for row in history.rows] == list(range(1, 9))
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path):

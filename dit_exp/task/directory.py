@@ -1,0 +1,97 @@
+"""A run directory belongs to one run, and to one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dit_exp.errors import Stopped, UserError
+from dit_exp.task.parts import Parts
+
+SAME = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder", "data", "seed")
+SAME_IN_TRAINER = ("batch_size", "accumulate", "precision", "ema_decay")
+"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on."""
+
+PLACES = ("root", "cache", "repo")
+"""Where data lies, which may change without the data changing."""
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Holds the run directory for this process alone. Raises UserError where another one has it."""
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"run_dir={run_dir} is in use by another process. Wait for it, or pass another run_dir."
+            ) from None
+        yield
+
+
+@contextmanager
+def terminable(run_dir: Path) -> Iterator[None]:
+    """SIGTERM ends the task with a message; the training loop has its own way while it runs."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(f"Stopped by SIGTERM. The same command with run_dir={run_dir} goes on.", 128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def check(parts: Parts) -> None:
+    """Raises UserError where the directory holds another run. Nothing in it has been changed by then."""
+    import yaml
+
+    if not any((parts.run_dir / "checkpoints").glob("step_*.pt")):
+        return
+    if parts.choices["task"] != "train":
+        raise UserError(
+            f"run_dir={parts.run_dir} holds a training run, and task={parts.choices['task']} would "
+            "overwrite it. Pass another run_dir; checkpoint= names the run to read."
+        )
+    config = parts.run_dir / "config.yaml"
+    if not parts.trainer.resume or not config.exists():
+        return
+    if lines := differences(yaml.safe_load(config.read_text()), parts.config):
+        listed = "\n  ".join(lines)
+        raise UserError(
+            f"run_dir={parts.run_dir} holds a run of another configuration:\n  {listed}\n"
+            "Pass another run_dir, or trainer.resume=false to start anew in this one."
+        )
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What makes two configurations different runs, a line each."""
+    old, new = dict(_facts(before)), dict(_facts(now))
+    return [
+        f"{key}: {old.get(key)} in the run directory, {new.get(key)} in the command"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key.rpartition(".")[2] not in PLACES
+    ]
+
+
+def _facts(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    trainer = {key: config["trainer"].get(key) for key in SAME_IN_TRAINER}
+    return _leaves({**{key: config.get(key) for key in SAME}, "trainer": trainer}, "")
+
+
+def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        yield name, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{name}.{key}".lstrip("."))
