@@ -83,3 +83,14 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path):
     assert "Traceback" not in text
     _, stored = checkpoint.find(str(tmp_path / "a"))
     assert read_rows(tmp_path / "a" / "history.jsonl")[-1]["step"] == stored["step"]
+
+
+def test_sigterm_ends_a_whole_sweep(tmp_path: Path):
+    words = [*COMMAND[:2], "-m", "seed=0,1", *COMMAND[2:], f"run_dir={tmp_path}/s"]
+    run = subprocess.Popen(words, cwd=PROJECT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until_step(run, tmp_path / "s" / "0", 30)
+    os.kill(run.pid, signal.SIGTERM)
+    _, text = run.communicate(timeout=120)
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM after step" in text
+    assert not (tmp_path / "s" / "1").exists()
