@@ -85,6 +85,8 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
     sweep = OmegaConf.load(path)
     assert sweep.hydra.mode == "MULTIRUN"
     assert "Question:" in path.read_text()
+    group, name = path.relative_to(PROJECT / "sweeps").with_suffix("").parts
+    preflight(composed([f"+{group}={name}"])[0])
     for key, values in sweep.hydra.sweeper.params.items():
         for value in str(values).split(","):
             cfg, _ = composed([f"{key}={value}"])
