@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composing import composed
 from omegaconf import OmegaConf
 
 from dit_exp.data import parquet
@@ -17,7 +18,6 @@ from dit_exp.data.digits import Digits
 from dit_exp.errors import UserError
 
 Write = Callable[..., Path]
-CONF = Path(__file__).parents[2] / "conf/data"
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_yaml_holds_the_constructors_keywords_and_defaults(source: type, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DIT_EXP_CACHE", raising=False)
     name = source.__module__.rpartition(".")[2]
-    choice = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=True)
+    choice = OmegaConf.to_container(composed([f"data={name}"])[0].data, resolve=True)
     assert isinstance(choice, dict)
     assert choice.pop("_target_") == f"{source.__module__}.{source.__name__}"
     assert choice == {key: p.default for key, p in inspect.signature(source).parameters.items()}
