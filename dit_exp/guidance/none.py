@@ -11,7 +11,7 @@ class NoGuidance:
     """(network, x_t, t, label) -> the network's output."""
 
     def __init__(self, null_label: int | None = None) -> None:
-        self.null_label = null_label
+        """Every guidance is told the model's null label; this one has no use for it."""
 
     def __call__(self, network: Network, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         return network(x, t, label)

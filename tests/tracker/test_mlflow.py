@@ -292,3 +292,22 @@ def wait_until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_a_full_disk_loses_an_event_and_not_the_run(tmp_path, tracker, client, picture, monkeypatch, caplog):
+    run = tracker()
+    run.start(tmp_path, {}, {}, "run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(run._spool, "append", full)
+        disk.setattr(run._spool, "keep", full)
+        run.log({"loss": 3.0}, 1)
+        run.image("samples", picture(1), 1)
+    run.log({"loss": 2.0}, 2)
+    run.finish()
+    assert "cannot be written (No space left on device): an event is lost" in caplog.text
+    assert "cannot be kept for the tracker (No space left on device)" in caplog.text
+    assert points(client, tmp_path, "loss") == [(2, 2.0)]
