@@ -7,6 +7,7 @@ output channels from the objective, the null label from the model.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,21 +23,28 @@ from dit_exp import checkpoint
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.seeds import mix
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Parts, Setting
 
 FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
 
 def run(cfg: DictConfig) -> Any:
-    """Builds what the configuration says and runs its task."""
+    """Builds what the configuration says and runs its task.
+
+    A task whose first argument is `setting` reads what earlier runs have left, and no model is built for it.
+    """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     choices = {k: v for k, v in hydra_config.runtime.choices.items() if "/" not in k and k in cfg and v}
-    parts = build(cfg, choices, list(hydra_config.overrides.task), run_dir)
+    overrides = list(hydra_config.overrides.task)
     with naming("task"):
         task = instantiate(cfg.task)
-    return task(parts)
+    if "setting" in inspect.signature(task).parameters:
+        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        with naming("tracker"):
+            return task(Setting(config, choices, overrides, run_dir, instantiate(config["tracker"])))
+    return task(build(cfg, choices, overrides, run_dir))
 
 
 def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
@@ -98,6 +106,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         choices,
         overrides,
         run_dir,
+        tracker,
         config["seed"],
         device,
         data,
@@ -110,7 +119,6 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         optimizer,
         trainer,
         metrics,
-        tracker,
         source,
     )
 

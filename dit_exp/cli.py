@@ -39,6 +39,8 @@ def run(main: Callable[[], object]) -> int:
 
     Where the user has set HYDRA_FULL_ERROR=1, exceptions pass as they are.
     """
+    # `+sweep=NAME` chooses a sweep to run; `sweep=PARENT` is one that was run, for the task to read.
+    sys.argv[1:] = [f"task.{word}" if word.startswith("sweep=") else word for word in sys.argv[1:]]
     if os.environ.get(FULL_ERROR) == "1":
         main()
         return 0

@@ -1,0 +1,28 @@
+"""The tracker's run of a whole sweep, whose children are the runs of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dit_exp.sweep.folder import SWEEP_FILE, Sweep
+from dit_exp.types import Tracker
+
+
+@contextmanager
+def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[None]:
+    """Opens the sweep's own run, the same one each time, and ends it with the right status."""
+    parameters = {"command": " ".join(sweep.command), "cells": len(sweep.cells)}
+    parameters |= {key: ",".join(values) for key, values in sweep.axes.items()}
+    tags = {"sweep": sweep.name, "run_dir": str(sweep.folder), "git_commit": sweep.git_commit}
+    tracker.start(sweep.folder, parameters, tags, f"sweep {sweep.name}")
+    tracker.artifact(sweep.folder / SWEEP_FILE)
+    try:
+        yield
+    except KeyboardInterrupt:
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish()
