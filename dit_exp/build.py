@@ -19,11 +19,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from dit_exp import checkpoint
+from dit_exp import checkpoint, parallel
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.seeds import mix
 from dit_exp.task.parts import Parts, Setting
+from dit_exp.tracker.none import NoTracker
 
 FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
@@ -48,12 +49,16 @@ def run(cfg: DictConfig) -> Any:
 
 
 def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
-    """Instantiates and connects every part. Raises UserError for parts that do not fit together."""
+    """Instantiates and connects every part. Raises UserError for parts that do not fit together.
+
+    Every process of a run calls it; the main one tracks.
+    """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config["run_dir"] = str(run_dir)
     if config["seed"] < 0:
         raise UserError(f"seed={config['seed']} must be 0 or more.")
-    device = resolve_device(config["device"])
+    here = parallel.start()
+    device = resolve_device(config["device"], here.local_rank)
     source, weights = None, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
@@ -106,7 +111,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         choices,
         overrides,
         run_dir,
-        tracker,
+        tracker if here.main else NoTracker(),
         config["seed"],
         device,
         data,

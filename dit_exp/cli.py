@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -46,6 +48,9 @@ def run(main: Callable[[], object]) -> int:
         return 0
     os.environ[FULL_ERROR] = "1"
     try:
+        if parallel.start().size > 1:  # all processes of a run share its directory, whose name is a time
+            moment = parallel.from_main(lambda: time.strftime("%Y-%m-%d/%H-%M-%S"))
+            os.environ.setdefault("DIT_EXP_START", moment)
         main()
         return 0
     except KeyboardInterrupt:
@@ -59,8 +64,10 @@ def run(main: Callable[[], object]) -> int:
         text, code = explain(error, _groups(main))
     finally:
         del os.environ[FULL_ERROR]
+        parallel.stop()
     _log(text)
-    print(text, file=sys.stderr)
+    rank = parallel.world().rank
+    print(f"Process {rank}: {text}" if rank else text, file=sys.stderr)
     return code
 
 

@@ -17,6 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors",),
     ("types", "images", "seeds", "device"),
+    ("parallel",),
+    ("sharded",),
     ("nn", "checkpoint", "ema"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "guidance", "metrics"),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped
 from dit_exp.task import directory
 from dit_exp.task.parts import Parts
@@ -50,7 +51,10 @@ def recorded(parts: Parts) -> Iterator[None]:
         _explain(parts)
         try:
             yield
-        except (Stopped, KeyboardInterrupt):
+        except Stopped as stopped:
+            parts.tracker.finish("SCHEDULED" if stopped.preempted else "KILLED")
+            raise
+        except KeyboardInterrupt:
             parts.tracker.finish("KILLED")
             raise
         except BaseException:
@@ -61,6 +65,8 @@ def recorded(parts: Parts) -> Iterator[None]:
 
 def _explain(parts: Parts) -> None:
     """Writes config.yaml, overrides.yaml and revision.json into the run directory and starts the tracker."""
+    if not parallel.world().main:
+        return
     import yaml
 
     code = revision()
@@ -75,7 +81,9 @@ def _explain(parts: Parts) -> None:
 
 
 def write_metrics(parts: Parts, values: dict[str, Any]) -> None:
-    """Writes metrics.json and hands it to the tracker."""
+    """Writes metrics.json and hands it to the tracker; in the main process alone."""
+    if not parallel.world().main:
+        return
     path = parts.run_dir / METRICS_FILE
     path.write_text(json.dumps(values, indent=2) + "\n")
     parts.tracker.artifact(path)
