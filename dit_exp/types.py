@@ -200,9 +200,16 @@ class Metric(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Where a run's numbers and pictures go."""
+    """Where a run's numbers and pictures go. `sweep` is the folder of the sweep that a run is of."""
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None: ...
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None: ...
     def log(self, values: dict[str, float], step: int) -> None: ...
     def image(self, name: str, path: Path, step: int) -> None: ...
     def artifact(self, path: Path) -> None: ...

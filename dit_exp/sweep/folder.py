@@ -24,24 +24,27 @@ class Status:
     """How far a cell is.
 
     attempts  times that its process was started   value  what the task returned
-    job       the cluster's name for its job       log    file with what it printed
+    log       file with what it printed
     """
 
     state: State = "waiting"
     attempts: int = 0
     value: float | None = None
     error: str | None = None
-    job: str | None = None
     log: str | None = None
 
 
 @dataclass
 class Cell:
-    """One run of a sweep: `overrides` are its own (cond=token, seed=1), `folder` its run directory."""
+    """One run of a sweep: `overrides` are its own (cond=token, seed=1), `folder` its run directory.
+
+    `job` is the name of the last job that was submitted for it.
+    """
 
     number: int
     overrides: list[str]
     folder: Path
+    job: str | None = None
 
     @property
     def status(self) -> Status:
@@ -51,9 +54,10 @@ class Cell:
         except (FileNotFoundError, json.JSONDecodeError):
             return Status()
 
-    def write(self, status: Status) -> None:
+    def change(self, **changes: Any) -> None:
+        """Writes the status anew with some of its fields changed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace(self.folder / STATUS_FILE, vars(status))
+        write_json(self.folder / STATUS_FILE, vars(self.status) | changes)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -78,9 +82,9 @@ class Sweep:
     git_commit: str = "unknown"
 
     def write(self) -> None:
-        cells = [{"number": c.number, "overrides": c.overrides, "folder": c.folder.name} for c in self.cells]
+        cells = [vars(cell) | {"folder": cell.folder.name} for cell in self.cells]
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace(
+        write_json(
             self.folder / SWEEP_FILE,
             {"name": self.name, "command": self.command, "git_commit": self.git_commit, "cells": cells},
         )
@@ -106,11 +110,11 @@ def read(folder: Path) -> Sweep:
         raise UserError(f"{folder} holds no sweep: it has no {SWEEP_FILE}.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged ({error}). The cells' own folders are beside it.") from error
-    cells = [Cell(c["number"], c["overrides"], folder / c["folder"]) for c in stored["cells"]]
+    cells = [Cell(**entry | {"folder": folder / entry["folder"]}) for entry in stored["cells"]]
     return Sweep(folder, stored["name"], stored["command"], cells, stored["git_commit"])
 
 
-def replace(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
     part = path.with_suffix(f".part{os.getpid()}")
     part.write_text(json.dumps(content, indent=2) + "\n")

@@ -10,7 +10,7 @@ from dit_exp.types import Tracker
 
 
 @contextmanager
-def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[None]:
+def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
     """Opens the sweep's own run, the same one each time, and ends it with the right status."""
     parameters = {"command": " ".join(sweep.command), "cells": len(sweep.cells)}
     parameters |= {key: ",".join(values) for key, values in sweep.axes.items()}
@@ -18,7 +18,7 @@ def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[None]:
     tracker.start(sweep.folder, parameters, tags, f"sweep {sweep.name}")
     tracker.artifact(sweep.folder / SWEEP_FILE)
     try:
-        yield
+        yield tracker
     except KeyboardInterrupt:
         tracker.finish("KILLED")
         raise
