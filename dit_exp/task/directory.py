@@ -18,8 +18,11 @@ from dit_exp.errors import Stopped, UserError
 from dit_exp.task.parts import Parts
 
 SAME = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder", "data", "seed")
-SAME_IN_TRAINER = ("batch_size", "accumulate", "precision", "ema_decay")
-"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on."""
+SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
+"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
+
+So may the number of processes, and with processes x accumulate unchanged it draws the same at random.
+"""
 
 WAIT = 600.0
 """Seconds that a restarted job waits for its first process to let go of the run directory."""
