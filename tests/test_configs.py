@@ -21,6 +21,7 @@ TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.
 COMPANIONS = {
     "process=flow": ["objective=v"],
     "sampler=euler": ["process=flow", "objective=v"],
+    "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
 }
 
@@ -98,7 +99,8 @@ SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed", "metrics.features.Extractor",
     "metrics.reference.Reference", "objective.prediction.Prediction",
     "process.discrete.DiscreteProcess", "sampler.denoise.Denoise", "sampler.walk.Walk",
-    "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
+    "task.generate.Samples", "task.parts.Parts", "task.parts.Setting",
+    "tracker.sender.Sender", "tracker.spool.Spool",
     "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
     "trainer.signals.StopRequest", "trainer.state.TrainState",
 }  # fmt: skip
