@@ -20,7 +20,7 @@ FLOORS = (
     ("nn", "checkpoint", "ema"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "guidance", "metrics"),
-    ("trainer", "optimizer", "sweep"),
+    ("trainer", "optimizer", "sweep", "scaling"),
     ("task",),
     ("build", "check", "cli", "help"),
 )
@@ -89,7 +89,12 @@ def test_files_stay_below_400_lines(path: Path):
 
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
-    assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - {"nn", "sweep", "__pycache__"}
+    assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - {
+        "nn",
+        "sweep",
+        "scaling",
+        "__pycache__",
+    }
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
             target = composed([f"{path.parent.name}={path.stem}"])[0][path.parent.name]["_target_"]
