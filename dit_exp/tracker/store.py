@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -50,15 +51,10 @@ class Store:
         """Reaches the server and finds the run there; one that has lost the run gets it anew, in full."""
         if self._client is not None:
             return self._client
-        for key, value in SETTINGS.items():
-            os.environ.setdefault(key, value)
-        from mlflow import MlflowClient
+        with opened(self.uri) as client:
+            self._experiment_id(client)
         from mlflow.exceptions import MlflowException
 
-        with _alone(self.uri):
-            logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
-            client = MlflowClient(self.uri)
-            self._experiment_id(client)
         if self.spool.run_id is not None:
             try:
                 lost = client.get_run(self.spool.run_id).info.lifecycle_stage != "active"
@@ -161,6 +157,18 @@ class Store:
                 f"name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
             )
         return found.experiment_id
+
+
+@contextmanager
+def opened(uri: str) -> Iterator[MlflowClient]:
+    """A client of a server or a database. Inside the block no other run opens the same SQLite file."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
+        yield MlflowClient(uri)
 
 
 @contextmanager
