@@ -93,7 +93,7 @@ def analyse(
     runs: Sequence[Run],
     slices: int = 0,
     delta: float = 1e-3,
-    resamples: int = 1000,
+    resamples: int = 500,
     seed: int = 0,
     budget: float | None = None,
     minutes: float | None = None,

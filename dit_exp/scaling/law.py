@@ -39,7 +39,7 @@ def fit(compute: ArrayLike, loss: ArrayLike, delta: float = 1e-3, start: Law | N
 
     compute, loss  (n,), of n points at three different computes or more
     delta          residual of log L from which a point pulls with constant force
-    start          where the search begins; None tries a grid of starting points
+    start          where the search begins, to end sooner; None tries a grid of starting points
     """
     from scipy.optimize import least_squares
 
@@ -65,11 +65,12 @@ def fit(compute: ArrayLike, loss: ArrayLike, delta: float = 1e-3, start: Law | N
         ]
     else:
         starts = [(np.log(start.irreducible), np.log(start.a) - start.b * np.log(middle), start.b)]
+    # Least squares leads to the region, for the Huber loss is flat far from the points.
+    scales, tolerance = ((1.0, delta), 1e-12) if start is None else ((delta,), 1e-8)
     best = None
     for theta in starts:
         theta = np.clip(theta, np.add(lower, 1e-9), np.subtract(upper, 1e-9))
-        # Least squares leads to the region, for the Huber loss is flat far from the points.
-        for scale in (1.0, delta):
+        for scale in scales:
             found = least_squares(
                 residuals,
                 theta,
@@ -78,9 +79,9 @@ def fit(compute: ArrayLike, loss: ArrayLike, delta: float = 1e-3, start: Law | N
                 loss="huber",
                 f_scale=scale,
                 x_scale="jac",
-                xtol=1e-12,
-                ftol=1e-12,
-                gtol=1e-12,
+                xtol=tolerance,
+                ftol=tolerance,
+                gtol=tolerance,
                 max_nfev=400,
             )
             theta = found.x

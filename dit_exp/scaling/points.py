@@ -73,8 +73,10 @@ def ends(runs: Sequence[Run]) -> list[Point]:
 def slices(runs: Sequence[Run], count: int) -> list[Point]:
     """The runs' curves, read at `count` budgets of equal ratio; each run where its curve reaches.
 
-    A curve is interpolated in the logarithms of compute and loss. It stands for shorter runs as long as the
-    learning rate is constant, for then a shorter run is the beginning of a longer one.
+    Where only the smallest or the largest sizes reach, the best of them is not the budget's best, so the
+    budgets lie where three sizes do, or all where fewer were trained. A curve
+    is interpolated in the logarithms of compute and loss. It stands for shorter runs as long as the learning
+    rate is constant, for then a shorter run is the beginning of a longer one.
     Raises UserError where no run has a curve.
     """
     curves = [(run, *_curve(run)) for run in runs if len(run.curve) > 1]
@@ -84,7 +86,18 @@ def slices(runs: Sequence[Run], count: int) -> list[Point]:
             "validation losses). Pass task.slices=0, or train with task.score_every=STEPS and "
             "task.validation_images=N."
         )
-    lowest, highest = min(c[0] for _, c, _ in curves), max(c[-1] for _, c, _ in curves)
+    starts: dict[int, float] = {}
+    stops: dict[int, float] = {}
+    for run, compute, _ in curves:
+        starts[run.parameters] = min(starts.get(run.parameters, np.inf), compute[0])
+        stops[run.parameters] = max(stops.get(run.parameters, -np.inf), compute[-1])
+    reach = min(3, len(starts))
+    lowest, highest = sorted(starts.values())[reach - 1], sorted(stops.values())[-reach]
+    if lowest >= highest:
+        raise UserError(
+            "The runs' curves have no budget in common that three sizes reach. Train the small sizes longer, "
+            "or lower task.score_every, so that the curves of the large ones begin earlier."
+        )
     found = []
     for budget in np.linspace(lowest, highest, count):
         for run, compute, loss in curves:

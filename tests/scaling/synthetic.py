@@ -6,9 +6,14 @@ Then the best size at C FLOP is known in closed form, and so are the exponents o
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import yaml
 
 from dit_exp.scaling.points import Run, training_flop
+from dit_exp.sweep.folder import Cell, Status, Sweep
 
 E, A, ALPHA, B, BETA = 0.05, 8.0, 0.35, 40.0, 0.4
 TOKENS = 16
@@ -69,3 +74,30 @@ def grid(budgets, factors=(0.4, 0.65, 1.0, 1.6, 2.5), noise: float = 0.0, seed: 
             images = compute / training_flop(gmac(PER_WIDTH * width**2), 1)
             runs.append(run(len(runs), width, images, noise * generator.standard_normal()))
     return runs
+
+
+def write_sweep(folder: Path, runs: list[Run], name: str = "scaling") -> Sweep:
+    """A sweep's directory as its cells leave it."""
+    cells = []
+    for run in runs:
+        own = [
+            o for o in run.overrides if o.partition("=")[0] in ("model.width", "trainer.max_steps", "seed")
+        ]
+        cell = Cell(run.cell, own, folder / str(run.cell))
+        cell.write(Status("finished", 1))
+        metrics = {
+            "validation_loss": run.loss, "gmac": run.gmac, "images": run.images, "parameters": run.parameters,
+            "images_per_second": run.images_per_second, "scores": run.scores, "protocol": run.protocol,
+        }  # fmt: skip
+        (cell.folder / "metrics.json").write_text(json.dumps(metrics))
+        config = {"model": run.model | {"attn": {}}, "trainer": {"batch_size": run.batch_size}}
+        (cell.folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (cell.folder / "overrides.yaml").write_text(yaml.safe_dump(list(run.overrides)))
+        rows = [
+            {"step": i, "images": x, "validation_loss": y, "scores": {}} for i, (x, y) in enumerate(run.curve)
+        ]
+        (cell.folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        cells.append(cell)
+    sweep = Sweep(folder, name, ["python", "run.py", "-m", f"+sweep={name}", "data=digits"], cells)
+    sweep.write()
+    return sweep

@@ -98,7 +98,7 @@ def test_the_picture_has_three_panels_where_there_are_parabolas(tmp_path: Path):
     for name, runs in (("iso", iso), ("plain", plain)):
         analyse(runs, resamples=50).picture(ends(runs)).save(tmp_path / f"{name}.png")
     widths = {name: Image.open(tmp_path / f"{name}.png").size[0] for name in ("iso", "plain")}
-    assert widths == {"iso": round(17.5 * 110), "plain": round(6.5 * 110)}
+    assert widths == {"iso": 19 * 110, "plain": 7 * 110}
 
 
 def written(folder: Path, runs, **arguments) -> tuple[Path, dict, list[str]]:

@@ -42,20 +42,31 @@ def test_curves_are_read_between_their_rows_in_logarithms():
         return Run(cell, gmac, images[-1], 1.0, cell + 1, curve=tuple((i, i**-0.5) for i in images))
 
     small, large = run(0, 1.0, (100, 400, 1600)), run(1, 4.0, (100, 400, 1600))
-    found = slices([small, large], 7)
-    computes = np.geomspace(training_flop(1.0, 100), training_flop(4.0, 1600), 7)
+    found = slices([small, large], 5)
+    computes = np.geomspace(training_flop(4.0, 100), training_flop(1.0, 1600), 5)  # where both reach
     assert sorted({p.compute for p in found}) == pytest.approx(computes)
-    assert [len(group) for group in budgets(found)] == [
-        1,
-        1,
-        2,
-        2,
-        2,
-        1,
-        1,
-    ]  # where both reach, both are read
+    assert [len(group) for group in budgets(found)] == [2] * 5
     for p in found:
         assert p.loss == pytest.approx((p.compute / training_flop(p.gmac, 1)) ** -0.5)
+
+
+def test_budgets_are_read_where_three_sizes_reach():
+    runs = [
+        Run(i, 4.0**i, 6400, 1.0, i + 1, curve=tuple((n, 1 / n) for n in (100, 800, 6400))) for i in range(4)
+    ]
+    groups = budgets(slices(runs, 9))
+    assert groups[0][0].compute == pytest.approx(training_flop(16.0, 100))
+    assert groups[-1][0].compute == pytest.approx(training_flop(4.0, 6400))
+    assert {p.cell for p in groups[0]} == {0, 1, 2}
+    assert {p.cell for p in groups[-1]} == {1, 2, 3}
+
+
+def test_curves_that_never_meet_are_refused():
+    runs = [Run(i, 100.0**i, 400, 1.0, i + 1, curve=((100, 1.0), (400, 0.5))) for i in range(3)]
+    with pytest.raises(
+        UserError, match=r"no budget in common that three sizes reach.*lower task.score_every"
+    ):
+        slices(runs, 5)
 
 
 def test_sweeps_without_curves_are_told_what_to_train_with():
