@@ -123,7 +123,7 @@ def analyse(
         found,
         fitted,
         fit,
-        law.bootstrap(fitted, fit, delta, resamples, seed),
+        law.bootstrap(found, fit, delta, resamples, seed),
         law.leave_one_out(fitted, delta),
         profiles,
         parameters_of,

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dit_exp.scaling.points import Point, budgets
+from dit_exp.scaling.points import Point, budgets, frontier
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +70,7 @@ def fit(compute: ArrayLike, loss: ArrayLike, delta: float = 1e-3, start: Law | N
     best = None
     for theta in starts:
         theta = np.clip(theta, np.add(lower, 1e-9), np.subtract(upper, 1e-9))
+        found = None
         for scale in scales:
             found = least_squares(
                 residuals,
@@ -85,7 +86,7 @@ def fit(compute: ArrayLike, loss: ArrayLike, delta: float = 1e-3, start: Law | N
                 max_nfev=400,
             )
             theta = found.x
-        if best is None or found.cost < best.cost:
+        if found is not None and (best is None or found.cost < best.cost):
             best = found
     assert best is not None
     irreducible, a, b = best.x
@@ -99,7 +100,9 @@ def fit_points(points: Sequence[Point], delta: float, start: Law | None = None) 
 def bootstrap(points: Sequence[Point], law: Law, delta: float, resamples: int, seed: int) -> list[Law]:
     """Laws of resampled cells; a cell brings all its points. Empty for fewer than three cells.
 
-    A resample with fewer than three budgets, to which many laws fit, is drawn again.
+    Each resample is fitted to the best of its own budgets, as the points themselves are: that a budget's best
+    size was found by chance is part of the doubt. A resample with fewer than three budgets, to which many
+    laws fit, is drawn again.
     """
     by_cell = _by_cell(points)
     if len(by_cell) < 3:
@@ -110,7 +113,7 @@ def bootstrap(points: Sequence[Point], law: Law, delta: float, resamples: int, s
             point for i in generator.integers(len(cells), size=len(cells)) for point in by_cell[cells[i]]
         ]
         if len(budgets(drawn)) >= 3:
-            laws.append(fit_points(drawn, delta, law))
+            laws.append(fit_points(frontier(drawn), delta, law))
     return laws
 
 

@@ -74,7 +74,7 @@ class Picture:
                 zorder=3,
             )
         axes.figure.colorbar(dots, ax=axes, label="parameters N")
-        if law.irreducible > 0.5 * min(p.loss for p in every):
+        if law.irreducible > min(p.loss for p in every) / 1.08:
             axes.axhline(law.irreducible, color="0.5", linestyle=":", linewidth=1, label="$L_\\infty$")
         axes.axvline(self.target, color="C3", linestyle="--", linewidth=1, label="budget asked for")
         # The limits follow the points: a band far wider than they are says so by leaving the picture.
