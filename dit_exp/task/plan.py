@@ -25,8 +25,9 @@ PLAN_FILE = "plan.json"
 class Plan:
     """memory_gib is the measured peak; held_gib weights, gradients, optimizer and EMA alone.
 
-    score_minutes are of drawing the images that are scored and the grids; `limit_minutes` and `cost` are None
-    where nothing was said of them. `change` says what would make a run fit that does not.
+    score_minutes are of the validation losses and of drawing the grids and the images that are scored.
+    `limit_minutes` and `cost` are None where nothing was said of them. `change` says what would make a run
+    fit that does not.
     """
 
     parameters: int
@@ -45,6 +46,15 @@ class Plan:
     change: str | None
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What task=train does beside training, by its own keys."""
+
+    score_every: int = 0
+    score_samples: int | None = None
+    validation_images: int = 0
+
+
 def plan(
     parts: Parts,
     steps: int = 5,
@@ -53,6 +63,9 @@ def plan(
     price_per_hour: float = 0.0,
     partition: str | None = None,
     limit_minutes: float | None = None,
+    score_every: int = 0,
+    score_samples: int | None = None,
+    validation_images: int = 0,
 ) -> float:
     """Measures a few steps, writes plan.json and returns the run's minutes. Trains, saves and logs nothing.
 
@@ -61,6 +74,7 @@ def plan(
     price_per_hour  of what the run runs on; 0 shows no cost
     partition       of Slurm, whose time limit the run must keep
     limit_minutes   a limit in minutes; with `partition` the smaller one holds
+    score_every, score_samples, validation_images  as in task=train, whose time is planned
     """
     check_batch_size(batch_size)
     if steps < 1 or warmup < 0:
@@ -78,7 +92,14 @@ def plan(
     speed = measure.training(parts, steps, warmup)
     seconds = measure.sampling(parts, batch_size)
     made = estimate(
-        parts, count_parameters(parts.model), gmac, speed, seconds, min(limits, default=None), price_per_hour
+        parts,
+        count_parameters(parts.model),
+        gmac,
+        speed,
+        seconds,
+        Extra(score_every, score_samples, validation_images),
+        min(limits, default=None),
+        price_per_hour,
     )
     parts.run_dir.mkdir(parents=True, exist_ok=True)
     path = parts.run_dir / PLAN_FILE
@@ -93,6 +114,7 @@ def estimate(
     gmac: float,
     speed: measure.Speed,
     seconds_per_sample: float,
+    extra: Extra,
     limit: float | None,
     price_per_hour: float,
 ) -> Plan:
@@ -108,8 +130,12 @@ def estimate(
         else int(train * per_minute)
     )
     grids = 1 + (steps // trainer.sample_every if trainer.sample_every else 0)
-    drawn = parts.metrics.num_samples + GRID * grids
-    score = seconds_per_sample * drawn / 60
+    count = parts.metrics.num_samples
+    between = steps // extra.score_every if extra.score_every else 0
+    drawn = count + between * (count if extra.score_samples is None else extra.score_samples) + GRID * grids
+    validated = extra.validation_images * (1 + between)
+    # A validation is a forward pass, a third of a training step.
+    score = (seconds_per_sample * drawn + validated / (3 * speed.images_per_second)) / 60
     total = train + score
     fits = limit is None or total <= limit
     return Plan(

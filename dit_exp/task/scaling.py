@@ -10,7 +10,7 @@ from pathlib import Path
 from dit_exp.errors import UserError
 from dit_exp.scaling import following
 from dit_exp.scaling.analysis import Analysis, analyse
-from dit_exp.scaling.points import Run, ends
+from dit_exp.scaling.points import Run, budgets, ends
 from dit_exp.sweep.find import find
 from dit_exp.sweep.folder import Cell, Sweep
 from dit_exp.sweep.parent import parent_run
@@ -19,6 +19,8 @@ from dit_exp.trainer.history import read_rows
 
 log = logging.getLogger(__name__)
 
+TRUSTED = 6
+"""Budgets from which on the 95 % intervals hold the truth as often as they say, see docs/scaling.md."""
 NEEDED = ("validation_loss", "gmac", "images", "parameters")
 
 
@@ -137,6 +139,9 @@ def sentences(result: Analysis) -> Iterator[str]:
         f"C^-{fit.b:.4g}{band('b')}, from {len(result.fitted)} of {len(result.points)} points"
         + (", 95 % intervals in brackets" if result.resamples else ", too few runs for intervals")
     )
+    count = len(budgets(result.fitted))
+    if result.resamples and count < TRUSTED:
+        yield f"The intervals are too narrow: {count} budgets are few for three parameters, {TRUSTED} are enough"
     if result.errors:
         errors = list(result.errors.values())
         yield f"Leave-one-out error: {sum(errors) / len(errors):.2%} on average, {max(errors):.2%} at most"

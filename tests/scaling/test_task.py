@@ -47,6 +47,7 @@ def test_the_run_directory_and_the_sweep_get_the_fit_and_what_to_run_next(tmp_pa
     assert (tmp_path / "out" / "scaling.png").stat().st_size > 20_000
     said = caplog.text
     assert "from 4 of 20 points, 95 % intervals in brackets" in said
+    assert "The intervals are too narrow: 4 budgets are few" in said
     assert "Leave-one-out error: " in said
     assert "1e+14 FLOP: " in said
     assert "1e+17 FLOP want " in said

@@ -18,7 +18,7 @@ from dit_exp.errors import UserError
 from dit_exp.task import measure
 from dit_exp.task.measure import Speed, held
 from dit_exp.task.partition import limit_minutes, parse
-from dit_exp.task.plan import duration, estimate, plan, table
+from dit_exp.task.plan import Extra, duration, estimate, plan, table
 from dit_exp.task.train import train
 from dit_exp.trainer.state import TrainState
 
@@ -72,7 +72,7 @@ def test_memory_between_steps_is_weights_gradients_two_moments_and_the_average(t
 
 
 def sums(run, speed: Speed | None = None, **given):
-    given = {"seconds_per_sample": 0.5, "limit": None, "price_per_hour": 0.0} | given
+    given = {"seconds_per_sample": 0.5, "extra": Extra(), "limit": None, "price_per_hour": 0.0} | given
     return estimate(run, 1000, 0.5, speed or Speed(80.0, 1.0, 0.5), **given)
 
 
@@ -88,6 +88,16 @@ def test_the_time_of_a_run_is_its_steps_and_its_samples(tmp_path: Path):
     assert made.cost == pytest.approx(6.0 * made.total_minutes / 60)
     assert (made.steps, made.images) == (3000, 48_000)
     assert sums(run).cost is None
+
+
+def test_scores_and_validations_on_the_way_are_counted(tmp_path: Path):
+    run = parts(tmp_path, "trainer.max_steps=3000", "trainer.sample_every=0")
+    run.metrics.num_samples = 1000
+    made = sums(run, extra=Extra(score_every=1000, score_samples=200, validation_images=600))
+    drawn, validated = 1000 + 3 * 200 + 40, 4 * 600
+    assert made.score_minutes == pytest.approx((0.5 * drawn + validated / (3 * 80)) / 60)
+    every = sums(run, extra=Extra(score_every=1500))
+    assert every.score_minutes == pytest.approx(0.5 * (3 * 1000 + 40) / 60)
 
 
 def test_a_budget_in_minutes_is_its_own_time_and_the_smaller_budget_holds(tmp_path: Path):
