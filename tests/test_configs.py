@@ -21,9 +21,9 @@ TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.
 COMPANIONS = {
     "process=flow": ["objective=v"],
     "sampler=euler": ["process=flow", "objective=v"],
+    "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
     "task=scaling": ["task.sweep=runs/sweep"],
-    "task=report": ["task.sweep=runs/sweep"],
 }
 
 

@@ -62,7 +62,8 @@ def families(rows: Sequence[Row], factors: Sequence[str]) -> dict[str, list[tupl
     found = {}
     for family in (SCORES, *LOSSES):
         members = [row for row in rows if row.finished and family in row.protocols]
-        parted = variants([row.protocols[family] for row in members], factors)
+        asked = factors if family == SCORES else ()  # a loss is another quantity also where the sweep asks
+        parted = variants([row.protocols[family] for row in members], asked)
         found[family] = [(variant, [members[i] for i in variant.members]) for variant in parted]
     return found
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 from dit_exp.errors import UserError
 from dit_exp.report import drawings, tables
-from dit_exp.report.collect import Row, factors, rows
+from dit_exp.report.collect import Row, factors, label, rows
 from dit_exp.report.columns import columns
 from dit_exp.report.page import Report
 from dit_exp.report.verdict import verdict
@@ -25,7 +25,12 @@ def contents(sweep: Sweep) -> Report:
     measured = columns(cells, list(varied))
     if not measured:
         raise UserError(f"{sweep.folder}: no finished cell holds a score or a loss that is a finite number.")
-    text = verdict(measured[0])
+    best = measured[0]
+    text = verdict(best)
+    elsewhere = {key for c in measured[1:] if c.name == best.name for key in c.estimates} - {*best.estimates}
+    if elsewhere:
+        names = "; ".join(label(key) for key in elsewhere)
+        text += f" Measured by another protocol, and so not compared: {names}."
     if len(finished) < len(cells):
         text += f" So far {len(finished)} of {len(cells)} cells have finished."
     found = [
@@ -43,7 +48,7 @@ def contents(sweep: Sweep) -> Report:
         ("command", shlex.join(sweep.command)),
         ("commit", _commits(sweep, cells)),
         ("cells", f"{len(cells)}: {states}"),
-        ("folder", str(sweep.folder)),
+        ("folder", sweep.home or str(sweep.folder)),
     ]
     return Report(f"Sweep {sweep.name}", text, facts, [section for section in found if section])
 

@@ -65,7 +65,9 @@ def pareto(columns: Sequence[Column], rows: Sequence[Row]) -> Section | None:
     pictures = []
     for name, axis, cost in COST_AXES:
         points = []
-        for key, members in grouped(column.rows).items():
+        groups = grouped(column.rows)
+        for key in ordered(groups, column):
+            members = groups[key]
             values = [value for row in members if (value := cost(row)) is not None]
             if values:
                 points.append(Point(label(key), estimate(values).mean, column.estimates[key]))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Table:
-    """The first column names the row."""
+    """The first column names the row; `text` says that the others hold words, not figures."""
 
     header: list[str]
     rows: list[list[str]]
     title: str = ""
+    text: bool = False
 
 
 @dataclass(frozen=True)

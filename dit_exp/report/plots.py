@@ -158,6 +158,6 @@ def _inline(svg: str) -> str:
         r'<svg .*?viewBox="([^"]+)".*?>', r'<svg viewBox="\1" role="img">', svg, count=1, flags=re.DOTALL
     )
     used = set(re.findall(r"#(\w+)", svg))
-    svg = re.sub(r' id="(\w+)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     svg = re.sub(r"font-family: [^;\"]+", "font-family: inherit", svg)
     return svg.replace(INK, "currentColor")

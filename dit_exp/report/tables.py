@@ -25,6 +25,8 @@ def scores(columns: Sequence[Column], rows: Sequence[Row]) -> Section:
         found = [c.estimates.get(key) for c in columns]
         lines.append([label(key), str(len(finished[key])), *(written(e) if e else NONE for e in found)])
     text = ["Mean and 95 % interval over seeds (Student t). ↓ lower is better, ↑ higher is better."]
+    if any(column.letter for column in columns):
+        text.append("Columns with different letters do not compare: Protocols below says which keys differ.")
     text += [
         f"Cell {row.cell.number} ({row.label}): {note}; it is in no mean."
         for row in rows
@@ -91,13 +93,13 @@ def protocols(rows: Sequence[Row], factors: Sequence[str]) -> Section:
             cells = ["cells", *(", ".join(str(r.cell.number) for r in members) for _, members in parted)]
             lines = [[key, *(plain(value) for value in values)] for key, values in keys.items()]
             header = ["key", *(variant.letter for variant in found)]
-            section.tables.append(Table(header, [*lines, cells], what))
+            section.tables.append(Table(header, [*lines, cells], what, text=True))
     common = families(rows, factors)[SCORES]
     if common:
         variant = common[0][0]
         apart = differing([v for v, _ in common])
         lines = [[key, plain(value)] for key, value in variant.protocol.items() if key not in apart]
-        section.tables.append(Table(["key", "value"], lines, "The same in all scores"))
+        section.tables.append(Table(["key", "value"], lines, "The same in all scores", text=True))
     return section
 
 
@@ -111,4 +113,4 @@ def undone(rows: Sequence[Row]) -> Section | None:
             state = "unreadable" if row.problems else row.status.state
             lines.append([name, state, str(row.status.attempts), error, row.status.log or NONE])
     header = ["cell", "state", "attempts", "error", "log"]
-    return Section("Not finished", [], [Table(header, lines)]) if lines else None
+    return Section("Not finished", [], [Table(header, lines, text=True)]) if lines else None

@@ -15,7 +15,7 @@ def verdict(column: Column) -> str:
     best = ranked[0]
     mine = written(estimates[best])
     if len(ranked) == 1:
-        return f"Nothing to compare: {label(best)} alone has {name}, {mine}, seeds: {estimates[best].count}."
+        return f"Nothing to compare: {name} is {mine} for {label(best)} (seeds: {estimates[best].count})."
     if not direction(column.name):
         return f"No winner: it is not known whether a higher or a lower {column.name} is better."
     extreme, comparative = BETTER[direction(column.name)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +87,11 @@ def rebuild(client: MlflowClient, run: Run, folder: Path) -> Path:
     spool = Spool(folder / "tracker")
     spool.mark(run_id, 0, [])
     spool.close()
+    sweep = sweep_folder.read(folder)
+    sweep.home = run.data.tags.get("run_dir")
+    sweep.write()
     runs = _children(client, run)
-    for cell in sweep_folder.read(folder).cells:
+    for cell in sweep.cells:
         if cell.number in runs:
             _rebuild_cell(client, runs[cell.number], cell)
     return folder
@@ -136,10 +140,9 @@ def _rebuild_cell(client: MlflowClient, run: Run, cell: Cell) -> None:
     (cell.folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pictures = [name for name in _names(client, run_id, "images") if re.match(r".*samples.*\.png$", name)]
     if pictures:
-        newest = max(pictures, key=_step)
-        path = client.download_artifacts(run_id, newest, str(cell.folder))
-        shutil.move(path, cell.folder / "samples.png")
-        shutil.rmtree(cell.folder / "images")
+        with tempfile.TemporaryDirectory() as place:
+            path = client.download_artifacts(run_id, max(pictures, key=_step), place)
+            shutil.copyfile(path, cell.folder / "samples.png")
 
 
 def _names(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:

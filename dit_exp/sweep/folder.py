@@ -69,21 +69,23 @@ class Cell:
 
 @dataclass
 class Sweep:
-    """`command` is what was typed, `name` the sweep file's or "sweep"."""
+    """`command` is what was typed, `name` the sweep file's or "sweep".
+
+    `home` is the directory in which it ran, where `folder` is a copy of it on another machine.
+    """
 
     folder: Path
     name: str
     command: list[str]
     cells: list[Cell] = field(default_factory=list)
     git_commit: str = "unknown"
+    home: str | None = None
 
     def write(self) -> None:
         cells = [{"number": c.number, "overrides": c.overrides, "folder": c.folder.name} for c in self.cells]
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace(
-            self.folder / SWEEP_FILE,
-            {"name": self.name, "command": self.command, "git_commit": self.git_commit, "cells": cells},
-        )
+        stored = {"name": self.name, "command": self.command, "git_commit": self.git_commit, "cells": cells}
+        replace(self.folder / SWEEP_FILE, stored | ({"home": self.home} if self.home else {}))
 
     @property
     def axes(self) -> dict[str, list[str]]:
@@ -107,7 +109,7 @@ def read(folder: Path) -> Sweep:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged ({error}). The cells' own folders are beside it.") from error
     cells = [Cell(c["number"], c["overrides"], folder / c["folder"]) for c in stored["cells"]]
-    return Sweep(folder, stored["name"], stored["command"], cells, stored["git_commit"])
+    return Sweep(folder, stored["name"], stored["command"], cells, stored["git_commit"], stored.get("home"))
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[None]:
     """Opens the sweep's own run, the same one each time, and ends it with the right status."""
     parameters = {"command": " ".join(sweep.command), "cells": len(sweep.cells)}
     parameters |= {key: ",".join(values) for key, values in sweep.axes.items()}
-    tags = {"sweep": sweep.name, "run_dir": str(sweep.folder), "git_commit": sweep.git_commit}
+    tags = {"sweep": sweep.name, "run_dir": sweep.home or str(sweep.folder), "git_commit": sweep.git_commit}
     tracker.start(sweep.folder, parameters, tags, f"sweep {sweep.name}")
     tracker.artifact(sweep.folder / SWEEP_FILE)
     try:

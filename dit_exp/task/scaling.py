@@ -141,7 +141,7 @@ def sentences(result: Analysis) -> Iterator[str]:
     )
     count = len(budgets(result.fitted))
     if result.resamples and count < TRUSTED:
-        yield f"The intervals are too narrow: {count} budgets are few for three parameters, {TRUSTED} are enough"
+        yield f"The intervals are too narrow: {count} budgets are few, {TRUSTED} are enough"
     if result.errors:
         errors = list(result.errors.values())
         yield f"Leave-one-out error: {sum(errors) / len(errors):.2%} on average, {max(errors):.2%} at most"
