@@ -114,12 +114,13 @@ class Picture:
 
 
 def _label(axes: Axes, x: str, y: str, title: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, loc="best")
     if y == "validation loss":  # 0.05 instead of 5 x 10^-2: a loss rarely spans a decade
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(6))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.yaxis.set_minor_locator(NullLocator())

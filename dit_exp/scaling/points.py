@@ -146,15 +146,18 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 def check(points: Sequence[Point]) -> None:
     """Raises UserError for points that no law can be fitted to."""
     computes = [group[0].compute for group in budgets(points)]
-    again = "A sweep over model.width and trainer.max_steps gives more, see sweeps/sweep/scaling.yaml."
+    again = (
+        "A sweep over model.width with longer runs gives more, see sweeps/sweep/scaling.yaml; so does a "
+        "lower task.score_every with task.slices, which reads budgets that three sizes reach."
+    )
     if len(computes) < FEWEST:
         raise UserError(
-            f"A scaling law needs {FEWEST} or more budgets of compute, and the sweep's finished runs have "
+            f"A scaling law needs {FEWEST} or more budgets of compute, and here are "
             f"{len(computes)} (runs within 10 % of each other count once). {again}"
         )
     ratio = max(p.compute for p in points) / min(p.compute for p in points)
     if ratio < SPAN:
         raise UserError(
-            f"A scaling law needs a decade of compute, and the sweep's finished runs span a factor of "
+            f"A scaling law needs a decade of compute, and here it spans a factor of "
             f"{ratio:.1f} ({min(computes):.2g} to {max(computes):.2g} FLOP). {again}"
         )

@@ -77,7 +77,9 @@ def test_sweeps_without_curves_are_told_what_to_train_with():
 
 
 def test_fewer_than_four_budgets_are_refused():
-    with pytest.raises(UserError, match=r"needs 4 or more budgets of compute.* have 3 \(runs within 10 %"):
+    with pytest.raises(
+        UserError, match=r"needs 4 or more budgets of compute.* here are 3 \(runs within 10 %"
+    ):
         check([point(i, c, 1.0) for i, c in enumerate((1.0, 1.02, 10.0, 100.0))])
     check([point(i, c, 1.0) for i, c in enumerate((1.0, 2.0, 5.0, 10.0))])
 
