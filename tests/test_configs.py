@@ -23,6 +23,7 @@ COMPANIONS = {
     "sampler=euler": ["process=flow", "objective=v"],
     "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
+    "task=scaling": ["task.sweep=runs/sweep"],
 }
 
 
@@ -99,8 +100,8 @@ SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed", "metrics.features.Extractor",
     "metrics.reference.Reference", "objective.prediction.Prediction",
     "process.discrete.DiscreteProcess", "sampler.denoise.Denoise", "sampler.walk.Walk",
-    "task.generate.Samples", "task.parts.Parts", "task.parts.Setting",
-    "tracker.sender.Sender", "tracker.spool.Spool",
+    "task.generate.Samples", "task.measure.Speed", "task.parts.Parts", "task.parts.Setting",
+    "task.plan.Extra", "task.plan.Plan", "tracker.sender.Sender", "tracker.spool.Spool",
     "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
     "trainer.signals.StopRequest", "trainer.state.TrainState",
 }  # fmt: skip

@@ -22,7 +22,7 @@ FLOORS = (
     ("nn", "checkpoint", "ema"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "guidance", "metrics"),
-    ("trainer", "optimizer", "sweep"),
+    ("trainer", "optimizer", "sweep", "scaling"),
     ("report",),
     ("task",),
     ("build", "check", "cli", "help"),
@@ -92,7 +92,7 @@ def test_files_stay_below_400_lines(path: Path):
 
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
-    beside = {"nn", "sweep", "report", "__pycache__"}
+    beside = {"nn", "sweep", "scaling", "report", "__pycache__"}
     assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - beside
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
