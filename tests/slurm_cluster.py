@@ -1,7 +1,7 @@
 """A real Slurm on this machine: one controller and two nodes of one host.
 
-`python tests/slurm_cluster.py FOLDER` starts one, prints the line that points commands at it, and keeps it until
-it is interrupted.
+`python tests/slurm_cluster.py FOLDER` starts one, prints the line that points commands at it, and keeps it
+until it is interrupted.
 """
 
 from __future__ import annotations
@@ -81,7 +81,12 @@ class Cluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        names = {"socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log", "seed-file": "munge.seed"}
+        names = {
+            "socket": "munge.socket",
+            "pid-file": "munge.pid",
+            "log-file": "munge.log",
+            "seed-file": "munge.seed",
+        }
         places = [f"--{option}={self.folder / name}" for option, name in names.items()]
         self.folder.chmod(0o755)
         self._run("munged", "--force", f"--key-file={key}", *places)
@@ -103,9 +108,15 @@ class Cluster:
         return done.stdout
 
     def stop(self) -> None:
-        subprocess.run(["scancel", "--user=root"], env=os.environ | self.env, check=False, capture_output=True)
+        subprocess.run(
+            ["scancel", "--user=root"], env=os.environ | self.env, check=False, capture_output=True
+        )
         time.sleep(1)
-        for path in [*self.folder.glob("slurmd.*.pid"), self.folder / "slurmctld.pid", self.folder / "munge.pid"]:
+        for path in [
+            *self.folder.glob("slurmd.*.pid"),
+            self.folder / "slurmctld.pid",
+            self.folder / "munge.pid",
+        ]:
             try:
                 os.kill(int(path.read_text()), signal.SIGKILL)
             except (OSError, ValueError):

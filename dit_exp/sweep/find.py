@@ -17,7 +17,7 @@ from dit_exp.errors import UserError
 from dit_exp.sweep import folder as sweep_folder
 from dit_exp.sweep.folder import SWEEP_FILE, Cell, State, Status, Sweep
 from dit_exp.tracker.address import check, reason, shown, sqlite_file
-from dit_exp.tracker.spool import Spool
+from dit_exp.tracker.spool import Spool, known_run
 from dit_exp.tracker.store import opened
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def rebuild(client: MlflowClient, run: Run, folder: Path) -> Path:
 def _local(run: Run) -> Path | None:
     """The run's own directory, if it is on this machine and not another sweep's by the same name."""
     folder = Path(run.data.tags.get("run_dir", ""))
-    try:
-        own = json.loads((folder / "tracker" / "sent.json").read_text())["run_id"] == run.info.run_id
-    except (OSError, ValueError, KeyError):
-        return None
+    own = known_run(folder) == run.info.run_id
     return folder if own and (folder / SWEEP_FILE).exists() else None
 
 

@@ -6,8 +6,11 @@ the launching process has gone, and on another machine.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,9 +53,10 @@ class Cell:
     def status(self) -> Status:
         """Read anew each time."""
         try:
-            return Status(**json.loads((self.folder / STATUS_FILE).read_text()))
+            stored = json.loads((self.folder / STATUS_FILE).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return Status()
+        return Status(**{key: value for key, value in stored.items() if key in vars(Status())})
 
     def change(self, **changes: Any) -> None:
         """Writes the status anew with some of its fields changed."""
@@ -62,7 +66,12 @@ class Cell:
     @property
     def settings(self) -> dict[str, str]:
         """The overrides as {key: value}."""
-        return dict(override.lstrip("+").split("=", 1) for override in self.overrides)
+        return {key.lstrip("+"): value for key, _, value in (o.partition("=") for o in self.overrides)}
+
+    def own(self, sweep: Sweep) -> str:
+        """What tells it from the other cells: cond=token seed=1."""
+        axes = sweep.axes
+        return " ".join(f"{key}={value}" for key, value in self.settings.items() if key in axes)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -114,6 +123,19 @@ def read(folder: Path) -> Sweep:
         raise UserError(f"{path} is damaged ({error}). The cells' own folders are beside it.") from error
     cells = [Cell(**entry | {"folder": folder / entry["folder"]}) for entry in stored["cells"]]
     return Sweep(folder, stored["name"], stored["command"], cells, stored["git_commit"], stored.get("home"))
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[bool]:
+    """Holds a sweep's folder, if no other process does; tells whether."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

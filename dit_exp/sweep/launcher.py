@@ -7,17 +7,15 @@ its folder says, so a launching process that was ended finds its jobs again.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from omegaconf import open_dict
 
@@ -44,7 +42,12 @@ class Launcher(BaseSubmititLauncher):
         # The jobs compose their configuration anew, and must not think of another name.
         place = str(root).replace("\\", "\\\\").replace('"', '\\"')
         named = [[*overrides, f'hydra.sweep.dir="{place}"'] for overrides in job_overrides]
-        with _locked(root):
+        with folder.lock(root) as got:
+            if not got:
+                raise UserError(
+                    f"This sweep is being run by another process, in {root}. Wait for it, or pass "
+                    "run_dir=DIR to run it once more."
+                )
             self._prepare(named)
             cells = _cells(root, list(self.config.hydra.overrides.task), job_overrides, initial_job_idx)
             waiting = [i for i, cell in enumerate(cells) if cell.status.state != "finished"]
@@ -57,13 +60,8 @@ class Launcher(BaseSubmititLauncher):
                 finally:
                     tracker.log(counts(sweep), step=0)
             print(summary(folder.read(root)))
-        if failed := [cell for cell in cells if cell.status.state != "finished"]:
-            listed = "".join(f"\n  {c.number}: {' '.join(c.overrides)}\n{_why(c.status)}" for c in failed)
-            raise UserError(
-                f"{len(failed)} of {len(cells)} runs of the sweep failed:{listed}\n"
-                "The same command again runs these alone, from their checkpoints where they have some."
-            )
-        return [_returned(cell) for cell in cells]
+        failure = _failure(cells, sweep)
+        return [_returned(cell, failure) for cell in cells]
 
     def __call__(
         self,
@@ -142,7 +140,7 @@ class Launcher(BaseSubmititLauncher):
     def _work(self, sweep: Sweep, todo: dict[int, list[str]]) -> None:
         """Brings the cells of these numbers to an end, whatever that is; the values are their overrides."""
         for number, overrides in todo.items():
-            log.info("#%d: %s", number, " ".join(filter_overrides(overrides)))
+            log.info("#%d: %s", number, next(c.own(sweep) for c in sweep.cells if c.number == number))
             self(overrides, "hydra.sweep.dir", number, str(number), Singleton.get_state())
             setup_globals()
 
@@ -182,9 +180,9 @@ class _Submitting(Launcher):
             (overrides, "hydra.sweep.dir", number, str(number), Singleton.get_state())
             for number, (_, overrides) in batch.items()
         ]
-        for (cell, overrides), job in zip(batch.values(), queue.submit(self, arguments), strict=True):
+        for (cell, _), job in zip(batch.values(), queue.submit(self, arguments), strict=True):
             cell.job = job
-            log.info("#%d, job %s: %s", cell.number, job, " ".join(filter_overrides(overrides)))
+            log.info("#%d, job %s: %s", cell.number, job, cell.own(sweep))
         sweep.write()  # for a command that comes after this one was ended
 
     def _ended(self, queue: jobs.Queue, cell: Cell) -> bool:
@@ -243,24 +241,24 @@ def _cells(root: Path, command: list[str], job_overrides: Sequence[Sequence[str]
     return cells
 
 
+def _failure(cells: list[Cell], sweep: Sweep) -> UserError:
+    """What is to be said of the cells that have failed, all of them."""
+    failed = [cell for cell in cells if cell.status.state != "finished"]
+    listed = "".join(f"\n  {cell.number}: {cell.own(sweep)}\n{_why(cell.status)}" for cell in failed)
+    return UserError(
+        f"{len(failed)} of {len(cells)} runs of the sweep failed:{listed}\n"
+        "The same command again runs these alone, from their checkpoints where they have some."
+    )
+
+
 def _why(status: Status) -> str:
     first = (status.error or "It has not run.").splitlines()[0]
     return f"     {first}" + (f"\n     log: {status.log}" if status.log else "")
 
 
-def _returned(cell: Cell) -> JobReturn:
-    return JobReturn(overrides=cell.overrides, status=JobStatus.COMPLETED, _return_value=cell.status.value)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"This sweep is being run by another process, in {root}. Wait for it, or pass run_dir=DIR to "
-                "run it once more."
-            ) from None
-        yield
+def _returned(cell: Cell, failure: UserError) -> JobReturn:
+    """What a sweeper reads: the cell's value, or the failure, which it raises or counts."""
+    status = cell.status
+    if status.state == "finished":
+        return JobReturn(overrides=cell.overrides, status=JobStatus.COMPLETED, _return_value=status.value)
+    return JobReturn(overrides=cell.overrides, status=JobStatus.FAILED, _return_value=failure)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dit_exp.sweep.folder import SWEEP_FILE, Sweep
+from dit_exp.sweep.folder import SWEEP_FILE, Sweep, lock
+from dit_exp.tracker.none import NoTracker
 from dit_exp.types import Tracker
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,3 +30,15 @@ def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
         tracker.finish("FAILED")
         raise
     tracker.finish()
+
+
+@contextmanager
+def afterwards(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
+    """The sweep's own run, for what is made of its results. While it runs, its process alone has it."""
+    with lock(sweep.folder) as got:
+        if got:
+            with parent_run(tracker, sweep):
+                yield tracker
+        else:
+            log.info("The sweep is still running, so nothing is logged to its MLflow run.")
+            yield NoTracker()

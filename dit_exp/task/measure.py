@@ -12,12 +12,14 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from dit_exp import parallel
 from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.progress import memory_gib
 from dit_exp.trainer.state import TrainState
+from dit_exp.trainer.strategy import chosen
 
 GIB = 2**30
 SAMPLING_STEPS = 3
@@ -36,13 +38,18 @@ class Speed:
 
 
 def training(parts: Parts, steps: int, warmup: int) -> Speed:
-    """Takes `warmup` and then `steps` steps through the real training step. The model's weights change."""
-    trainer, device = parts.trainer, parts.device
+    """Takes `warmup` and then `steps` steps through the real training step. The model's weights change.
+
+    Every process of a run calls it; the images are those of all of them.
+    """
+    trainer, device, here = parts.trainer, parts.device, parallel.world()
     ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
-    state = TrainState(parts.model, ema, parts.optimizer(parts.model.parameters()))
-    network = torch.compile(parts.model, dynamic=False) if trainer.compile else parts.model
+    strategy = chosen(trainer.strategy)
+    strategy.prepare(parts.model, ema)
+    state = TrainState(parts.model, ema, parts.optimizer(parts.model.parameters()), strategy.whole)
+    network = torch.compile(strategy.network, dynamic=False) if trainer.compile else strategy.network
     forward = on_process_time(network, parts.process)  # type: ignore[arg-type]
-    feed = parts.data.train(trainer.batch_size, parts.seed).batches()
+    feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()
     parts.model.train()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -50,7 +57,15 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     for step in range(warmup + steps):
         if step == warmup:
             started = _now(device)
-        trainer.train_step(state, forward, parts.objective, parts.autoencoder, next(feed), device)
+        trainer.train_step(
+            state,
+            forward,
+            parts.objective,
+            parts.autoencoder,
+            next(feed),
+            device,
+            lambda piece: strategy.accumulating(last=piece == trainer.accumulate - 1),
+        )
     seconds = _now(device) - started
     return Speed(trainer.batch_size * steps / seconds, memory_gib(), held(state) / GIB)
 

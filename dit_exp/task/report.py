@@ -6,7 +6,7 @@ import logging
 
 from dit_exp.report.contents import contents
 from dit_exp.sweep.find import find
-from dit_exp.sweep.parent import parent_run
+from dit_exp.sweep.parent import afterwards
 from dit_exp.task.parts import Setting
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,6 @@ def report(setting: Setting, sweep: str) -> None:
     paths = page.write(found.folder / "report")
     log.info("%s", page.verdict)
     log.info("Report: %s", paths[0])
-    with parent_run(setting.tracker, found):
+    with afterwards(setting.tracker, found) as tracker:
         for path in paths:
-            setting.tracker.artifact(path)
+            tracker.artifact(path)

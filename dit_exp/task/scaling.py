@@ -13,7 +13,7 @@ from dit_exp.scaling.analysis import Analysis, analyse
 from dit_exp.scaling.points import Run, budgets, ends
 from dit_exp.sweep.find import find
 from dit_exp.sweep.folder import Cell, Sweep
-from dit_exp.sweep.parent import parent_run
+from dit_exp.sweep.parent import afterwards
 from dit_exp.task.parts import Setting
 from dit_exp.trainer.history import read_rows
 
@@ -48,10 +48,10 @@ def scaling(
     path = following.write(folder, f"{found.name}_next", result.wanted, result.next, runs)
     numbers.write_text(json.dumps(result.numbers() | {"next": str(path)}, indent=2) + "\n")
     result.picture(ends(runs)).save(picture)
-    with parent_run(setting.tracker, found):
-        setting.tracker.log({"scaling_b": result.law.b, "scaling_irreducible": result.law.irreducible}, 0)
+    with afterwards(setting.tracker, found) as tracker:
+        tracker.log({"scaling_b": result.law.b, "scaling_irreducible": result.law.irreducible}, 0)
         for file in (numbers, picture, path):
-            setting.tracker.artifact(file)
+            tracker.artifact(file)
     for line in sentences(result):
         log.info("%s", line)
     log.info("Picture: %s", picture)

@@ -20,16 +20,15 @@ from dit_exp.sweep.summary import counts, summary
 PROJECT = Path(__file__).parents[2]
 TINY = [
     "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "sampler.steps=2", "model.width=32",
-    "model.depth=1", "model.heads=4", "trainer.batch_size=32", "trainer.max_steps=4", "trainer.warmup_steps=1",
+    "model.depth=1", "model.heads=4", "trainer.batch_size=32", "trainer.max_steps=4",
+    "trainer.warmup_steps=1",
 ]  # fmt: skip
 
 
 def sweep(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("DIT_EXP_SWEEP")}
     command = [sys.executable, str(PROJECT / "run.py"), "-m", *TINY, *words]
-    return subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def states(place: Path) -> list[tuple[str, int]]:
