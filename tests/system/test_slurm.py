@@ -179,7 +179,7 @@ def test_a_killed_process_fails_its_run_alone_and_the_same_command_mends_it(slur
     until(lambda: steps(cell) > 120, "steps of two processes", run)
     [job] = [job for job, state, _ in jobs(slurm) if state == "RUNNING"]
     pids = slurm.output("pgrep", "-f", "submitit.core._submit").split()
-    ranks = {pid: rank for pid in pids if (rank := rank_of(pid)) is not None}
+    ranks = {pid: rank for pid in pids if (rank := rank_of(slurm, pid)) is not None}
     assert sorted(ranks.values()) == ["0", "1"], job
     [victim] = [pid for pid, rank in ranks.items() if rank == "1"]
     os.kill(int(victim), signal.SIGKILL)
@@ -197,13 +197,17 @@ def test_a_killed_process_fails_its_run_alone_and_the_same_command_mends_it(slur
     assert_same_run(tmp_path / "whole", cell)
 
 
-def rank_of(pid: str) -> str | None:
+def rank_of(cluster: Cluster, pid: str) -> str | None:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
     found = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
-    return found[b"SLURM_PROCID"].decode() if b"SLURM_STEP_NUM_TASKS" in found else None
+    own = (
+        found.get(b"SLURM_CONF", b"").decode() == cluster.env["SLURM_CONF"]
+        and b"SLURM_STEP_NUM_TASKS" in found
+    )
+    return found[b"SLURM_PROCID"].decode() if own else None
 
 
 def test_a_node_whose_daemon_dies_gives_its_job_to_the_other_one(slurm: Cluster, tmp_path: Path):
