@@ -59,6 +59,9 @@ class Launcher(BaseSubmititLauncher):
                     self._work(sweep, {cells[i].number: named[i] for i in waiting})
                 finally:
                     tracker.log(counts(sweep), step=0)
+                    for cell in cells:
+                        if cell.status.state in ("finished", "failed"):
+                            tracker.deliver(cell.folder)
             print(summary(folder.read(root)))
         failure = _failure(cells, sweep)
         return [_returned(cell, failure) for cell in cells]

@@ -98,6 +98,19 @@ class MlflowTracker:
                 self._run_dir,
             )
 
+    def deliver(self, run_dir: Path) -> None:
+        """Sends what a run that has ended in a directory could not send."""
+        if not (run_dir / FOLDER).exists():
+            return
+        spool = Spool(run_dir / FOLDER)
+        if spool.unsent():
+            sender = Sender(spool, Store(self.uri, self.experiment, spool))
+            sender.start()
+            sender.finish(self.patience)
+            if left := spool.unsent():
+                log.warning("%d events of %s could not be sent to %s.", left, run_dir, shown(self.uri))
+        spool.close()
+
     def _put(self, **event: Any) -> None:
         try:
             self._spool.append(event | {"time": time.time_ns() // 1_000_000})

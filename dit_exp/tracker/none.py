@@ -28,5 +28,8 @@ class NoTracker:
     def artifact(self, path: Path) -> None:
         """Nothing to keep it in."""
 
+    def deliver(self, run_dir: Path) -> None:
+        """Nothing to send."""
+
     def finish(self, status: str = "FINISHED") -> None:
         """Nothing to finish."""
