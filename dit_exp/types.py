@@ -105,20 +105,41 @@ class Process(Protocol):
     """x_t = alpha(t) x_0 + sigma(t) noise.
 
     `continuous` tells that every t in [0, 1] is meant; a discrete process knows only its own steps.
+    `prior_scale` is sigma(1): sampling starts from prior_scale noise.
     """
 
     continuous: bool
 
+    @property
+    def prior_scale(self) -> float: ...
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at t (any shape), in t's shape."""
+        ...
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha / dt and d sigma / dt in t's shape; so dx/dt of the probability flow is
+        alpha' x_0 + sigma' noise. sigma' may be infinite at t=0. In a discrete process, the slopes of a curve
+        through its tables.
+        """
         ...
 
     def velocity(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The weights of x_0 and of noise in the v-prediction, in t's shape."""
         ...
 
+    def input_scale(self, t: Tensor) -> Tensor:
+        """What x_t is multiplied by before the network sees it, in t's shape; 1 almost everywhere."""
+        ...
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """The time at which sigma / alpha is `ratio` in [0, inf], in its shape: 0 for 0 and at most 1. The
+        nearest step in a discrete process.
+        """
+        ...
+
     def times(self, u: Tensor) -> Tensor:
-        """Training times in (0, 1] for u in [0, 1): the process's own grid where it has one."""
+        """Training times in (0, 1] for u in (0, 1], more noise for more: the own grid where there is one."""
         ...
 
     def grid(self, steps: int) -> Tensor:

@@ -21,7 +21,7 @@ def per_image(value: Tensor, like: Tensor) -> Tensor:
 
 
 class Prediction(ABC):
-    """Mean squared error of a prediction, with times drawn by `timesteps(n, device) -> u` in [0, 1)."""
+    """Mean squared error of a prediction, with times drawn by `timesteps(n, device) -> u` in (0, 1]."""
 
     name: str
     outputs = 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dit_exp.process.gaussian import GaussianProcess
 
 
-class DiscreteProcess(nn.Module):
+class DiscreteProcess(GaussianProcess):
     """x_t = sqrt(abar_i) x_0 + sqrt(1 - abar_i) noise, with i = t T and abar_0 = 1.
 
     betas  float64 (T,), each in (0, 1). The tables are float64, as the products of T factors need.
-    The network is told the index i - 1, 0 to T - 1, as published checkpoints expect.
-    Source: Ho et al. 2020, arXiv:2006.11239.
+    Times between two steps are read as the nearer step. The network is told the index i - 1, 0 to T - 1, as
+    published checkpoints expect. Source: Ho et al. 2020, arXiv:2006.11239.
     """
 
     continuous = False
@@ -23,8 +25,11 @@ class DiscreteProcess(nn.Module):
         abar = torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)])
         self.alpha: Tensor
         self.sigma: Tensor
+        self.alpha_rate: Tensor
         self.register_buffer("alpha", abar.sqrt(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt(), persistent=False)
+        [slope] = torch.gradient(self.alpha, spacing=1 / len(betas))
+        self.register_buffer("alpha_rate", slope, persistent=False)
 
     @property
     def steps(self) -> int:
@@ -38,12 +43,24 @@ class DiscreteProcess(nn.Module):
         i = self.index(t)
         return self.alpha[i].to(t.dtype), self.sigma[i].to(t.dtype)
 
-    def velocity(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = self.coefficients(t)
-        return -sigma, alpha
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha' by central differences of its table, sigma' = -alpha alpha' / sigma.
+
+        That is the slope of a curve through the table that preserves variance. sigma' is infinite at t=0,
+        where sigma starts as a square root of t.
+        """
+        i = self.index(t)
+        rate, alpha, sigma = self.alpha_rate[i], self.alpha[i], self.sigma[i]
+        return rate.to(t.dtype), (-alpha * rate / sigma).to(t.dtype)
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """The step whose sigma / alpha is nearest in the logarithm; only a ratio of 0 is the data itself."""
+        log_ratio = (self.sigma / self.alpha).log()
+        between = (log_ratio[1:] + log_ratio[:-1]) / 2
+        return torch.bucketize(ratio.double().log(), between).to(ratio.dtype) / self.steps
 
     def times(self, u: Tensor) -> Tensor:
-        return ((u * self.steps).floor() + 1) / self.steps
+        return (u * self.steps).ceil().clamp(min=1) / self.steps
 
     def network_time(self, t: Tensor) -> Tensor:
         return (self.index(t) - 1).to(t.dtype)

@@ -11,8 +11,8 @@ from dit_exp.types import Denoised, Network, Process
 
 
 def on_process_time(model: Network, process: Process) -> Network:
-    """The model as a function of t in [0, 1]: it is told what the process tells networks for t."""
-    return lambda x, t, label: model(x, process.network_time(t), label)
+    """The model as a function of t in [0, 1]: it sees x_t and t as the process shows them to networks."""
+    return lambda x, t, label: model(per_image(process.input_scale(t), x) * x, process.network_time(t), label)
 
 
 class Denoise:

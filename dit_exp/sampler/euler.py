@@ -19,6 +19,6 @@ class Euler(Walk):
     def step(
         self, x: Tensor, said: Denoised, now: Tensor, following: Tensor, process: Process, draw: DrawNoise
     ) -> Tensor:
-        a, b = process.velocity(now)
+        a, b = process.rates(now)
         velocity = a.to(x.dtype) * said.x0 + b.to(x.dtype) * said.noise
         return x + (following - now).to(x.dtype) * velocity

@@ -1,4 +1,4 @@
-"""One draw for the whole batch, spread evenly over [0, 1)."""
+"""One draw for the whole batch, spread evenly over (0, 1]."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Stratified:
-    """u_i = (i + u) / n with one u ~ U[0, 1), in random order, float32 (n,).
+    """u_i = (i + u) / n with one u ~ U(0, 1], in random order, float32 (n,).
 
     Each u_i is still uniform, so the loss stays unbiased, and its variance over batches falls.
     Source: Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
@@ -15,5 +15,4 @@ class Stratified:
 
     def __call__(self, n: int, device: torch.device) -> Tensor:
         order = torch.randperm(n, device=device)
-        # In float32 (n - 1 + u) / n can round up to 1, which is outside the range.
-        return ((order + torch.rand((), device=device)) / n).clamp(max=1 - 2**-24)
+        return (order + 1 - torch.rand((), device=device)) / n

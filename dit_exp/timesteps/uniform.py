@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Uniform:
-    """u ~ U[0, 1), independently, float32 (n,)."""
+    """u ~ U(0, 1], independently, float32 (n,)."""
 
     def __call__(self, n: int, device: torch.device) -> Tensor:
-        return torch.rand(n, device=device)
+        return 1 - torch.rand(n, device=device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -57,7 +59,7 @@ def test_variance_is_preserved_and_the_signal_falls(process: DiscreteProcess):
 
 def test_the_first_training_state_has_one_step_of_noise():
     process = Linear()
-    assert float(process.coefficients(process.times(torch.zeros(1)))[1]) == pytest.approx(0.01)
+    assert float(process.coefficients(process.times(torch.full((1,), 1e-9)))[1]) == pytest.approx(0.01)
 
 
 def test_training_times_reach_both_ends_and_no_further():
@@ -67,6 +69,15 @@ def test_training_times_reach_both_ends_and_no_further():
     assert index.min() == 0
     assert index.max() == 999
     assert torch.equal(index, index.round())
+
+
+def test_more_of_u_is_more_noise_in_every_process():
+    u = torch.linspace(1e-6, 1, 50)
+    for process in (Linear(), Flow()):
+        t = process.times(u)
+        assert (t.diff() > 0).all()
+        assert t[-1] == 1
+        assert t[0] > 0
 
 
 def test_every_index_survives_the_way_through_t_in_float32():
@@ -95,10 +106,68 @@ def test_the_straight_path_is_its_ends_and_its_slope():
     alpha, sigma = flow.coefficients(t)
     assert alpha.tolist() == [1, 0.75, 0]
     assert sigma.tolist() == [0, 0.25, 1]
-    ahead = flow.coefficients(t + 1e-6)
-    for slope, now, later in zip(flow.velocity(t), (alpha, sigma), ahead, strict=True):
-        torch.testing.assert_close((later - now) / 1e-6, slope, rtol=1e-6, atol=1e-6)
+    assert torch.equal(torch.stack(flow.velocity(t)), torch.stack(flow.rates(t)))
     assert flow.grid(4).tolist() == [1, 0.75, 0.5, 0.25, 0]
+
+
+CONTINUOUS = [Flow()]
+DISCRETE = [Linear(), Linear(steps=100), Cosine(), Quadratic()]
+
+
+@pytest.mark.parametrize("process", CONTINUOUS, ids=lambda p: type(p).__name__)
+def test_rates_are_the_slopes_of_alpha_and_sigma(process):
+    t = torch.linspace(0.05, 0.95, 91, dtype=torch.float64)
+    ahead, behind = process.coefficients(t + 1e-6), process.coefficients(t - 1e-6)
+    for rate, later, earlier in zip(process.rates(t), ahead, behind, strict=True):
+        torch.testing.assert_close((later - earlier) / 2e-6, rate, rtol=1e-6, atol=1e-6)
+
+
+def test_rates_of_the_cosine_schedule_are_those_of_its_formula():
+    t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    angle = (t + 0.008) / 1.008 * torch.pi / 2
+    start = math.cos(0.008 / 1.008 * math.pi / 2)
+    alpha, alpha_rate = angle.cos() / start, -angle.sin() / start * math.pi / 2.016
+    ours = Cosine().rates(t)
+    torch.testing.assert_close(ours[0], alpha_rate, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[1], -alpha * alpha_rate / (1 - alpha**2).sqrt(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("process", DISCRETE, ids=lambda p: type(p).__name__)
+def test_rates_of_a_discrete_process_keep_the_variance(process):
+    t = torch.arange(1, process.steps + 1).double() / process.steps
+    (alpha, sigma), (alpha_rate, sigma_rate) = process.coefficients(t), process.rates(t)
+    assert (alpha * alpha_rate + sigma * sigma_rate).abs().max() < 1e-12
+    assert (sigma_rate > 0).all()
+
+
+@pytest.mark.parametrize("process", CONTINUOUS + DISCRETE, ids=lambda p: type(p).__name__)
+def test_time_at_inverts_the_ratio_of_noise_to_signal(process):
+    t = process.times(torch.linspace(0.001, 1, 500, dtype=torch.float64))
+    alpha, sigma = process.coefficients(t)
+    torch.testing.assert_close(process.time_at(sigma / alpha), t, rtol=1e-9, atol=1e-9)
+    ends = process.time_at(torch.tensor([0.0, math.inf]))
+    assert ends.tolist() == [0, 1]
+    assert process.time_at(torch.tensor(1e-6)) > 0
+
+
+def test_time_at_finds_the_nearest_step():
+    process = Linear()
+    ratio = process.sigma[500:502] / process.alpha[500:502]
+    between = torch.lerp(ratio[0].log(), ratio[1].log(), torch.tensor([0.4, 0.6]).double()).exp()
+    assert (process.time_at(between) * 1000).round().tolist() == [500, 501]
+
+
+@pytest.mark.parametrize("process", CONTINUOUS + DISCRETE, ids=lambda p: type(p).__name__)
+def test_sampling_starts_from_noise_of_sigma_at_1(process):
+    assert process.prior_scale == pytest.approx(float(process.coefficients(torch.ones(1).double())[1]))
+
+
+@pytest.mark.parametrize("process", [p for p in CONTINUOUS + DISCRETE if not isinstance(p, Flow)])
+def test_velocity_is_the_direction_of_noise_at_right_angles_to_x(process):
+    t = torch.linspace(0.01, 1, 50, dtype=torch.float64)
+    (alpha, sigma), (a, b) = process.coefficients(t), process.velocity(t)
+    assert (alpha * a + sigma * b).abs().max() < 1e-12
+    torch.testing.assert_close(a**2 + b**2, torch.ones_like(a))
 
 
 def test_betas_outside_0_to_1_are_refused():
