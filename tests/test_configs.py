@@ -20,6 +20,7 @@ TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.
 # What a choice needs beside it.
 COMPANIONS = {
     "process=flow": ["objective=v"],
+    "process=gvp": ["objective=v"],
     "sampler=euler": ["process=flow", "objective=v"],
     "task=sample": [],
 }
@@ -97,8 +98,9 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
 SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed", "metrics.features.Extractor",
     "metrics.reference.Reference", "objective.prediction.Prediction",
-    "process.discrete.DiscreteProcess", "sampler.denoise.Denoise", "sampler.walk.Walk",
-    "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
+    "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
+    "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
+    "sampler.walk.Walk", "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
     "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
     "trainer.signals.StopRequest", "trainer.state.TrainState",
 }  # fmt: skip

@@ -30,6 +30,11 @@ class ContinuousProcess(GaussianProcess):
         return t * self.time_scale
 
     def grid(self, steps: int) -> Tensor:
-        if steps < 1:
-            raise ValueError(f"sampler.steps={steps} is not possible. Choose at least 1.")
-        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        return torch.linspace(1, 0, possible(steps) + 1, dtype=torch.float64)
+
+
+def possible(steps: int) -> int:
+    """The number of sampling steps. Raises ValueError for none."""
+    if steps < 1:
+        raise ValueError(f"sampler.steps={steps} is not possible. Choose at least 1.")
+    return steps

@@ -1,4 +1,4 @@
-"""Euler's method for the probability-flow ODE of the straight path."""
+"""Euler's method for the probability-flow ODE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dit_exp.types import Denoised, DrawNoise, Process
 
 
 class Euler(Walk):
-    """x_s = x_t + (s - t) dx/dt, with dx/dt = noise - x0. Needs process=flow."""
+    """x_s = x_t + (s - t) dx/dt, with dx/dt = alpha' x0 + sigma' noise. Needs a continuous process."""
 
     needs_continuous = True
 
