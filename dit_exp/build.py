@@ -24,7 +24,7 @@ from dit_exp.errors import UserError
 from dit_exp.seeds import mix
 from dit_exp.task.parts import Parts
 
-FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
+FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
 
@@ -63,7 +63,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("process"):
         process = instantiate(config["process"]).to(device)
     with naming("objective"):
-        objective = instantiate(config["objective"])(process=process)
+        objective = instantiate(config["objective"])(process=process).to(device)
     latent_shape = autoencoder.latent_shape(data.image_shape)
     torch.manual_seed(mix("initial weights", config["seed"]))
     with naming("model"):

@@ -151,6 +151,44 @@ class Process(Protocol):
         ...
 
 
+class Times(NamedTuple):
+    """A draw of training times.
+
+    place   (n,), what `Timesteps.update` knows each draw by
+    t       float32 (n,) in (0, 1]
+    weight  float32 (n,), what the loss at t is multiplied by; its mean is 1
+    """
+
+    place: Tensor
+    t: Tensor
+    weight: Tensor
+
+
+class Timesteps(Protocol):
+    """Which times a network is trained at. `learns` tells that the draws follow the losses."""
+
+    learns: bool
+
+    def __call__(self, process: Process, n: int, device: torch.device) -> Times: ...
+
+    def update(self, place: Tensor, loss: Tensor) -> None:
+        """Losses (n,) of earlier draws, before they were multiplied by the draws' weights. Every rank must
+        pass the same ones in the same order, so that all go on drawing from one distribution.
+        """
+        ...
+
+
+class Weighting(Protocol):
+    """What the loss at a time counts."""
+
+    def __call__(self, error: Tensor, alpha: Tensor, sigma: Tensor, image_error: Tensor) -> Tensor:
+        """Losses (B,) from the squared errors (B,) of a prediction.
+
+        image_error  (B,), the squared error of x_0 that an error of 1 in the prediction makes
+        """
+        ...
+
+
 class DiscreteSteps(Process, Protocol):
     """A process of T steps with alpha and sigma as tables of T + 1 entries, the first for the data itself."""
 

@@ -21,6 +21,7 @@ TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.
 COMPANIONS = {
     "process=flow": ["objective=v"],
     "process=gvp": ["objective=v"],
+    "objective=edm": ["process=edm"],
     "sampler=euler": ["process=flow", "objective=v"],
     "task=sample": [],
 }
@@ -71,6 +72,7 @@ def test_the_defaults_are_the_documented_ones():
         "model": "dit_s",
         "process": "linear",
         "timesteps": "uniform",
+        "weighting": "none",
         "objective": "eps",
         "guidance": "none",
         "sampler": "ddim",
@@ -100,7 +102,8 @@ SHARED = {
     "metrics.reference.Reference", "objective.prediction.Prediction",
     "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
     "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
-    "sampler.walk.Walk", "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
+    "sampler.walk.Walk", "timesteps.warp.Warp", "weighting.image.ImageWeighting",
+    "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
     "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
     "trainer.signals.StopRequest", "trainer.state.TrainState",
 }  # fmt: skip

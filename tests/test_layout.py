@@ -17,14 +17,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors",),
     ("types", "images", "seeds", "device"),
-    ("nn", "checkpoint", "ema"),
+    ("nn", "checkpoint", "ema", "weighting"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "guidance", "metrics"),
     ("trainer", "optimizer"),
     ("task",),
     ("build", "check", "cli", "help"),
 )
-LIBRARY = ("nn", "attn", "cond", "model", "process", "timesteps", "objective", "sampler", "guidance")
+LIBRARY = (
+    "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "guidance",
+)  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",
