@@ -200,6 +200,24 @@ class DiscreteSteps(Process, Protocol):
         ...
 
 
+class LabelDenoiser(Protocol):
+    """A network as a denoiser for any labels: (x_t (B, C, h, w), t (B,), label (B,) or None) -> Denoised."""
+
+    process: Process
+
+    def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised: ...
+
+
+class Guidance(Protocol):
+    """(denoise, x_t, t, label) -> the Denoised that the sampler sees."""
+
+    def begin(self) -> Guidance:
+        """The guidance of one trajectory: itself, or where it has a memory one with an empty one."""
+        ...
+
+    def __call__(self, denoise: LabelDenoiser, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised: ...
+
+
 class DataSet(Protocol):
     """Images and labels. `num_classes` is 0 where there are no labels."""
 

@@ -22,7 +22,7 @@ COMPANIONS = {
     "process=flow": ["objective=v"],
     "process=gvp": ["objective=v"],
     "objective=edm": ["process=edm"],
-    "sampler=euler": ["process=flow", "objective=v"],
+    "grid=respaced": ["sampler.steps=45"],
     "task=sample": [],
 }
 
@@ -76,6 +76,7 @@ def test_the_defaults_are_the_documented_ones():
         "objective": "eps",
         "guidance": "none",
         "sampler": "ddim",
+        "grid": "uniform",
         "optimizer": "adamw",
         "trainer": "default",
         "metrics": "offline",
@@ -98,14 +99,17 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed", "metrics.features.Extractor",
-    "metrics.reference.Reference", "objective.prediction.Prediction",
+    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
+    "metrics.features.Extractor", "metrics.reference.Reference", "objective.prediction.Prediction",
     "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
     "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
-    "sampler.walk.Walk", "timesteps.warp.Warp", "weighting.image.ImageWeighting",
-    "task.generate.Samples", "task.parts.Parts", "tracker.sender.Sender", "tracker.spool.Spool",
-    "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
-    "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
+    "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
+    "task.generate.Samples", "task.parts.Parts", "timesteps.warp.Warp", "tracker.sender.Sender",
+    "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
+    "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "weighting.image.ImageWeighting",
 }  # fmt: skip
 
 

@@ -19,13 +19,14 @@ FLOORS = (
     ("types", "images", "seeds", "device"),
     ("nn", "checkpoint", "ema", "weighting"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "guidance", "metrics"),
+    ("sampler", "grid", "guidance", "metrics"),
     ("trainer", "optimizer"),
     ("task",),
     ("build", "check", "cli", "help"),
 )
 LIBRARY = (
-    "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "guidance",
+    "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
+    "guidance",
 )  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {

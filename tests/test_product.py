@@ -81,13 +81,18 @@ def test_every_prediction_trains_on_every_process_or_says_why_not(tmp_path, proc
 
 @pytest.mark.parametrize("sampler", choices("sampler"))
 @pytest.mark.parametrize("process", choices("process"))
-def test_every_sampler_samples_every_process_or_says_why_not(tmp_path, sampler, process):
+def test_every_sampler_samples_every_process(tmp_path, sampler, process):
     overrides = (f"sampler={sampler}", f"process={process}", "objective=v", "sampler.steps=4")
-    if sampler == "euler" and process not in NO_STEPS:
-        with pytest.raises(UserError, match=rf"sampler=euler needs a continuous path, and process={process}"):
-            parts(tmp_path, *overrides)
-    else:
-        trains_and_samples(parts(tmp_path, *overrides))
+    [samples] = generate(run := parts(tmp_path, *overrides), run.model, 2, 2)
+    assert samples.images.shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("grid", sorted({*choices("grid")} - {"respaced"}))
+@pytest.mark.parametrize("process", choices("process"))
+def test_every_grid_serves_every_process(tmp_path, grid, process):
+    run = parts(tmp_path, f"grid={grid}", f"process={process}", "objective=v", "sampler=heun")
+    [samples] = generate(run, run.model, 2, 2)
+    assert samples.images.shape == (2, 3, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,15 @@ def test_every_sampler_samples_every_process_or_says_why_not(tmp_path, sampler, 
         ),
         (["attn=gqa", "attn.kv_heads=3"], r"model.heads=4 is not divisible by attn.kv_heads=3"),
         (["model.patch_size=3"], r"input is 8x8, and model.patch_size=3 does not divide it.*data.image_size"),
-        (["model.class_dropout=0"], r"guidance=cfg needs a model with a null label"),
+        (["model.class_dropout=0"], r"Classifier-free guidance needs a model with a null label"),
         (["sampler.steps=2000"], r"sampler.steps=2000 is not possible: the process has 1000 steps"),
+        (
+            ["grid=respaced", "sampler.steps=50"],
+            r"takes 45 steps and sampler.steps=50. Pass sampler.steps=45",
+        ),
+        (["grid=respaced", "process=vp"], r"this one is continuous. Use grid=uniform, karras or shifted"),
+        (["guidance=autoguidance", "guidance.checkpoint=nowhere"], r"checkpoint=nowhere does not exist"),
+        (["sampler=adams", "sampler.order=5"], r"sampler.order=5 must be 1 to 4"),
         (["sampler.eta=2"], r"sampler.eta=2 must lie in \[0, 1\]"),
         (["trainer.max_steps=null"], r"A run needs a budget"),
         (["cond=token", "cond.tokens=3"], r"cond.tokens=3 is not possible"),
