@@ -71,7 +71,7 @@ class DiscreteProcess(GaussianProcess):
         """
         log_ratio = (self.sigma / self.alpha).log()
         between = ((log_ratio[1:] + log_ratio[:-1]) / 2).clamp(max=torch.finfo(torch.float64).max)
-        return torch.bucketize(ratio.double().log(), between).to(ratio.dtype) / self.steps
+        return torch.bucketize(ratio.double().log(), between.to(ratio.device)).to(ratio.dtype) / self.steps
 
     def times(self, u: Tensor) -> Tensor:
         return (u * self.steps).ceil().clamp(min=1) / self.steps
