@@ -9,7 +9,7 @@ from dit_exp.types import Process
 
 
 class Shifted:
-    """shift t / (1 + (shift - 1) t) for the process's own times t: above 1, more steps go to the noise.
+    """shift t / (1 - t + shift t) for the process's own times t: above 1, more steps go to the noise.
 
     On the straight path that multiplies sigma / alpha by `shift`, which larger images need since they drown
     later. Source: Esser et al. 2024, arXiv:2403.03206, section 5.3.2.
@@ -23,4 +23,4 @@ class Shifted:
     def __call__(self, process: Process, steps: int) -> Tensor:
         """Times, float64 (steps + 1,), falling from 1 to exactly 0."""
         t = process.grid(steps)
-        return distinct(process, self.shift * t / (1 + (self.shift - 1) * t))
+        return distinct(process, self.shift * t / (1 - t + self.shift * t))
