@@ -65,6 +65,14 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
     process, objective, model = network_of(config, autoencoder, data, device)
+    with naming("task"):
+        trains_classifier = choices["task"] == "classifier"
+        if not trains_classifier == model.classifies == (objective.outputs == 0):
+            raise ValueError(
+                f"task={choices['task']}, model={choices['model']} and objective={choices['objective']} do "
+                "not go together. A classifier is trained with task=classifier model=classifier "
+                "objective=classification, and anything else with none of the three."
+            )
     if source is not None:
         checkpoint.load_weights(model, weights, Path(source["path"]))
     with naming("guidance"):
@@ -133,11 +141,11 @@ def second_network(
 ) -> LabelDenoiser:
     """The network of guidance.checkpoint, which may be of another size and prediction.
 
-    Raises UserError where it was trained on another process, data or autoencoder.
+    Raises UserError where it was trained on another process or autoencoder, or on other shapes or classes.
     """
     where = config["guidance"]["checkpoint"]
     path, stored = checkpoint.find(where)
-    for group in ("process", "data", "autoencoder"):
+    for group in ("process", "autoencoder"):
         theirs, ours = stored["config"][group], config[group]
         different = [
             f"{group}.{key}={theirs.get(key)} there, {ours.get(key)} here"

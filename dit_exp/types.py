@@ -66,7 +66,10 @@ class Model(nn.Module):
 
     null_label     the label that stands for "no class", or None if the model has no such row
     class_dropout  share of training labels that the loop replaces by the null label
+    classifies     whether it names the class of a noisy image, and predicts none
     """
+
+    classifies = False
 
     null_label: int | None
     class_dropout: float
@@ -201,9 +204,14 @@ class DiscreteSteps(Process, Protocol):
 
 
 class LabelDenoiser(Protocol):
-    """A network as a denoiser for any labels: (x_t (B, C, h, w), t (B,), label (B,) or None) -> Denoised."""
+    """A network as a denoiser for any labels: (x_t (B, C, h, w), t (B,), label (B,) or None) -> Denoised.
+
+    Where the network names classes instead (`classifies`), only `network` may be called, for the logits.
+    """
 
     process: Process
+    network: Network
+    classifies: bool
 
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised: ...
 

@@ -19,6 +19,7 @@ class Echo:
     """
 
     process = Flow()
+    classifies = False
 
     def __init__(self, offset: float = 0.0, variance: bool = False) -> None:
         self.calls, self.offset, self.variance = [], offset, variance

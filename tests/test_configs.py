@@ -11,6 +11,7 @@ from composing import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from dit_exp import checkpoint
 from dit_exp.build import build
 from dit_exp.check import preflight
 
@@ -23,8 +24,26 @@ COMPANIONS = {
     "process=gvp": ["objective=v"],
     "objective=edm": ["process=edm"],
     "grid=respaced": ["sampler.steps=45"],
+    "objective=classification": ["model=classifier", "task=classifier"],
+    "task=classifier": ["model=classifier", "objective=classification"],
     "task=sample": [],
 }
+
+
+# Guidances by a second network, and what that one is trained with.
+SECOND = {
+    "guidance=autoguidance": [],
+    "guidance=classifier": ["task=classifier", "objective=classification", "model=classifier"],
+}
+
+
+def trained(folder: Path, *overrides: str) -> str:
+    """A run directory with a checkpoint of untrained weights."""
+    cfg, choices = composed([*overrides, "run_dir=null"])
+    parts = build(cfg, choices, [], folder)
+    state = {"config": parts.config, "choices": choices, "model": parts.model.state_dict(), "ema": None}
+    checkpoint.save({**state, "step": 1, "images": 1}, checkpoint.path_of(folder, 1), keep=1)
+    return str(folder)
 
 
 def faces(folder: Path) -> None:
@@ -50,15 +69,21 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
         tiny = TINY[:3]
+    if choice in SECOND:
+        whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
+        tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")
+    if "model=classifier" in COMPANIONS.get(choice, []):
+        tiny = [*TINY[:3], "model.width=32"]
     cfg, choices = composed([*tiny, choice, *COMPANIONS.get(choice, [])])
     preflight(cfg)
     if str(path.parent) == "model":
         with torch.device("meta"):
-            model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=3, num_classes=10)
+            out = 0 if path.stem == "classifier" else 3
+            model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=out, num_classes=10)
         assert next(model.parameters()).is_meta
         return
     parts = build(cfg, choices, [], tmp_path)
-    assert parts.model.null_label == (parts.data.num_classes or None)
+    assert parts.model.classifies or parts.model.null_label == (parts.data.num_classes or None)
 
 
 def test_the_defaults_are_the_documented_ones():

@@ -33,13 +33,15 @@ def parts(tmp_path: Path, *overrides: str):
     return build(cfg, names, [], tmp_path)
 
 
-NETWORKS = list(itertools.product(choices("model")[:1], choices("attn"), choices("cond")))
+NETWORKS = list(itertools.product(["dit_b"], choices("attn"), choices("cond")))
 # Paths that end in pure noise, and those whose time is a number and no step.
 NO_SIGNAL, NO_STEPS = {"flow", "gvp"}, {"flow", "gvp", "vp", "subvp", "edm"}
 
 
 def refusal(process: str, objective: str) -> str | None:
     """Why a prediction cannot be made on a process, as build.py says it, or None."""
+    if objective == "classification":
+        return "A classifier is trained with task=classifier model=classifier"
     if objective == "eps_hybrid" and process in NO_STEPS:
         return "objective=eps_hybrid learns the variance of discrete steps"
     if objective == "eps" and process in NO_SIGNAL:

@@ -15,7 +15,7 @@ class AutoGuidance(Extrapolation):
 
     checkpoint  the weaker network: smaller, or trained for less. In the configuration its run directory or
                 file, which build.py loads
-    Source: Karras et al. 2024, arXiv:2406.02507.
+    Source: Karras et al. 2024, arXiv:2406.02507. Raises ValueError for a classifier.
     """
 
     def __init__(
@@ -28,6 +28,11 @@ class AutoGuidance(Extrapolation):
     ) -> None:
         """Every guidance is told the model's null label; this one has no use for it."""
         super().__init__(scale, channels, skip)
+        if checkpoint.classifies:
+            raise ValueError(
+                "guidance.checkpoint holds a classifier, and guidance=autoguidance needs a weaker version of "
+                "the model. Pass a run of task=train, or use guidance=classifier."
+            )
         self.weak = checkpoint
 
     def answers(

@@ -18,6 +18,7 @@ class NetworkDenoiser:
 
     def __init__(self, network: Network, objective: Prediction) -> None:
         self.network, self.objective, self.process = network, objective, objective.process
+        self.classifies = objective.outputs == 0
 
     def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised:
         return self.objective.denoised(self.network(x, t, label), x, t)
