@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction, per_image
+from dit_exp.sampler.walk import Sampler
 from dit_exp.types import Denoised, Denoiser, Network, Process
 
 
@@ -100,3 +101,25 @@ def network(oracle: Gaussian | Mixture, objective: Prediction) -> Network:
         return objective.target(said.x0, said.noise, t.to(x.dtype))
 
     return predict
+
+
+def moments(sampler: Sampler, oracle: Gaussian, times: Tensor) -> tuple[float, float]:
+    """Mean and deviation of what a sampler makes of N(0, prior_scale^2), exactly.
+
+    On Gaussian data the sample is an affine function of the start and of every fresh noise; its coefficients
+    are read off by running a batch in which each is 1 in turn and all others are 0.
+    """
+    process, draws = oracle.process, 0
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+
+    def count():
+        nonlocal draws
+        draws += 1
+        return torch.zeros_like(one)
+
+    sampler(denoiser(oracle), one, process, count, times)
+    units = torch.eye(draws + 2, dtype=torch.float64)[1:]  # none of them, the start, then each draw
+    rows = iter(units)
+    x = process.prior_scale * next(rows).reshape(-1, 1, 1, 1)
+    out = sampler(denoiser(oracle), x, process, lambda: next(rows).reshape(-1, 1, 1, 1), times).flatten()
+    return float(out[0]), float((out[1:] - out[0]).square().sum().sqrt())

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from oracle import Gaussian, Mixture, denoiser
+from oracle import Gaussian, Mixture, denoiser, moments
 
 from dit_exp.grid.karras import Karras
 from dit_exp.process.cosine import Cosine
@@ -144,27 +144,6 @@ def test_every_sampler_ends_finite_without_noise_and_with_the_stated_evaluations
     if not isinstance(sampler, Heun):
         assert seen == times[:-1].tolist()
         assert len(draws) == (steps - 1 if name in STOCHASTIC else 0)
-
-
-def moments(sampler, oracle: Gaussian, times: torch.Tensor) -> tuple[float, float]:
-    """Mean and deviation of what a sampler makes of N(0, prior_scale^2), exactly.
-
-    On Gaussian data the sample is an affine function of the start and of every fresh noise; its coefficients
-    are read off by running a batch in which each is 1 in turn and all others are 0.
-    """
-    process, draws = oracle.process, 0
-
-    def count():
-        nonlocal draws
-        draws += 1
-        return torch.zeros_like(ONE)
-
-    sampler(denoiser(oracle), ONE, process, count, times)
-    units = torch.eye(draws + 2, dtype=torch.float64)[1:]  # none of them, the start, then each draw
-    rows = iter(units)
-    x = process.prior_scale * next(rows).reshape(-1, 1, 1, 1)
-    out = sampler(denoiser(oracle), x, process, lambda: next(rows).reshape(-1, 1, 1, 1), times).flatten()
-    return float(out[0]), float((out[1:] - out[0]).square().sum().sqrt())
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
