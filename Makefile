@@ -6,7 +6,7 @@ PORT ?= 5000
 # MLflow opens on its page for language models; this is the one for training runs.
 RUNS := http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 
-.PHONY: help setup demo test test-unit lint ui lock clean
+.PHONY: help setup demo test test-unit lint ui server lock clean
 
 help:
 	@echo "make setup      the environment, in .venv"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
 	@echo "make lint       ruff and pyright"
 	@echo "make ui         the MLflow UI, on port $(PORT)"
+	@echo "make server     a tracking server for several machines (HOST, PORT, STORE, AUTH=1)"
 	@echo "make lock       pin the requirements anew"
 
 setup: .venv/done
@@ -48,6 +49,16 @@ ui: .venv/done
 	@echo "Open $(RUNS)"
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+# A tracking server for several machines. HOST=0.0.0.0 opens it to them, and AUTH=1 asks for user and password
+# (MLflow's basic authentication; the first user is admin with password1234, to be changed at once).
+HOST ?= 127.0.0.1
+STORE ?= sqlite:///mlflow.db
+server: .venv/done
+	@echo "tracker.uri=http://$(HOST):$(PORT)"
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination mlartifacts \
+		--host $(HOST) --port $(PORT) --workers 1 $(if $(AUTH),--app-name basic-auth)
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import difflib
 import errno
+import hashlib
 import inspect
 import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import (
     ConfigCompositionException,
@@ -28,6 +31,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -39,11 +43,19 @@ def run(main: Callable[[], object]) -> int:
 
     Where the user has set HYDRA_FULL_ERROR=1, exceptions pass as they are.
     """
+    # `+sweep=NAME` chooses a sweep to run; `sweep=PARENT` is one that was run, for the task to read.
+    sys.argv[1:] = words = [f"task.{word}" if word.startswith("sweep=") else word for word in sys.argv[1:]]
+    if not any(word.startswith("run_dir=") for word in words):
+        os.environ["DIT_EXP_SWEEP_DIR"] = f"runs/sweeps/{sweep_name(words)}"
     if os.environ.get(FULL_ERROR) == "1":
         main()
         return 0
     os.environ[FULL_ERROR] = "1"
+    _register_launchers()
     try:
+        if parallel.start().size > 1:  # all processes of a run share its directory, whose name is a time
+            moment = parallel.from_main(lambda: time.strftime("%Y-%m-%d/%H-%M-%S"))
+            os.environ.setdefault("DIT_EXP_START", moment)
         main()
         return 0
     except KeyboardInterrupt:
@@ -57,9 +69,26 @@ def run(main: Callable[[], object]) -> int:
         text, code = explain(error, _groups(main))
     finally:
         del os.environ[FULL_ERROR]
+        parallel.stop()
     _log(text)
-    print(text, file=sys.stderr)
+    rank = parallel.world().rank
+    print(f"Process {rank}: {text}" if rank else text, file=sys.stderr)
     return code
+
+
+def _register_launchers() -> None:
+    """Hydra takes launchers from the namespace of its plugins alone, so ours are entered there by name."""
+    from dit_exp.sweep import launcher
+
+    for launch in (launcher.Launcher, launcher.LocalLauncher, launcher.SlurmLauncher):
+        Plugins.instance().class_name_to_class[f"hydra_plugins.dit_exp.{launch.__name__}"] = launch
+
+
+def sweep_name(words: list[str]) -> str:
+    """The name of a sweep's folder: the same for the same command, wherever its runs are launched."""
+    own = sorted(w for w in words if not w.startswith(("-", "hydra.", "hydra/", "run_dir=", "tracker")))
+    [name] = [w.partition("=")[2] for w in own if w.startswith("+sweep=")][-1:] or ["sweep"]
+    return f"{name}-{hashlib.sha256(chr(0).join(own).encode()).hexdigest()[:8]}"
 
 
 def explain(error: Exception, groups: list[str]) -> tuple[str, int]:

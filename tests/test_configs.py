@@ -26,7 +26,9 @@ COMPANIONS = {
     "grid=respaced": ["sampler.steps=45"],
     "objective=classification": ["model=classifier", "task=classifier"],
     "task=classifier": ["model=classifier", "objective=classification"],
+    "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
+    "task=scaling": ["task.sweep=runs/sweep"],
 }
 
 
@@ -131,7 +133,8 @@ SHARED = {
     "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.generate.Samples", "task.parts.Parts", "timesteps.warp.Warp", "tracker.sender.Sender",
+    "task.generate.Samples", "task.measure.Speed", "task.parts.Parts", "task.parts.Setting",
+    "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
     "weighting.image.ImageWeighting",

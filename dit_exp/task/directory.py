@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
 from dit_exp.task.parts import Parts
 
 SAME = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder", "data", "seed",
 )  # fmt: skip
-SAME_IN_TRAINER = ("batch_size", "accumulate", "precision", "ema_decay")
-"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on."""
+SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
+"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
+
+So may the number of processes, and with processes x accumulate unchanged it draws the same at random.
+"""
+
+WAIT = 600.0
+"""Seconds that a restarted job waits for its first process to let go of the run directory."""
 
 PLACES = ("root", "cache", "repo")
 """Where data lies, which may change without the data changing."""
@@ -26,39 +35,57 @@ PLACES = ("root", "cache", "repo")
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Holds the run directory for this process alone. Raises UserError where another one has it."""
+    """Holds the run directory for this run alone. Raises UserError where another one has it.
+
+    A cluster that starts a job anew may not yet have ended its first process: there it is waited for.
+    """
     with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"run_dir={run_dir} is in use by another process. Wait for it, or pass another run_dir."
-            ) from None
+
+        def lock() -> None:
+            started = time.monotonic()
+            while True:
+                try:
+                    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() - started > (WAIT if "SLURM_RESTART_COUNT" in os.environ else 0):
+                        raise UserError(
+                            f"run_dir={run_dir} is in use by another process. "
+                            "Wait for it, or pass another run_dir."
+                        ) from None
+                    time.sleep(1)
+
+        parallel.from_main(lock)
         yield
 
 
 @contextmanager
 def terminable(run_dir: Path) -> Iterator[None]:
-    """SIGTERM ends the task with a message; the training loop has its own way while it runs."""
+    """SIGTERM and SIGUSR2 end the task with a message; the training loop has its own way while it runs."""
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise Stopped(f"Stopped by SIGTERM. The same command with run_dir={run_dir} goes on.", 128 + number)
+        name = signal.Signals(number).name
+        raise Stopped(f"Stopped by {name}. The same command with run_dir={run_dir} goes on.", 128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def check(parts: Parts) -> None:
     """Raises UserError where the directory holds another run. Nothing in it has been changed by then."""
+    parallel.from_main(lambda: _check(parts))
+
+
+def _check(parts: Parts) -> None:
     import yaml
 
-    if not any((parts.run_dir / "checkpoints").glob("step_*.pt")):
+    if not any((parts.run_dir / "checkpoints").glob("step_*[0-9].*")):
         return
     if parts.choices["task"] != "train":
         raise UserError(

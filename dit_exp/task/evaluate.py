@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.model.dit import count_gmac, count_parameters
 from dit_exp.task import record
@@ -25,9 +26,10 @@ def evaluate(parts: Parts, batch_size: int = 250) -> float:
     step = parts.source["step"]
     with record.recorded(parts):
         parts.metrics.prepare(parts.data)
-        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+        if parallel.world().main:
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
         parts.tracker.image("samples", parts.run_dir / "samples.png", step)
-        scores, protocol = score(parts, parts.model, batch_size, step)
+        scores, protocol = score(parts, parts.model, batch_size, step, parts.metrics.num_samples)
         parts.tracker.log(with_counts(scores, protocol), step)
         values = {
             "steps": step,

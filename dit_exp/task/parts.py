@@ -18,16 +18,23 @@ from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process
 
 
 @dataclass
-class Parts:
-    """`config` is the resolved configuration as plain values, `choices` the name chosen in each group.
+class Setting:
+    """What every task is handed, also one that needs no model.
 
-    `source` is the checkpoint that the weights came from, with its step, images and seconds, or None.
+    `config` is the resolved configuration as plain values, `choices` the name chosen in each group.
     """
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: list[str]
     run_dir: Path
+    tracker: Tracker
+
+
+@dataclass
+class Parts(Setting):
+    """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+
     seed: int
     device: torch.device
     data: DataSet
@@ -41,7 +48,6 @@ class Parts:
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     trainer: Trainer
     metrics: Metric
-    tracker: Tracker
     source: dict[str, Any] | None
 
     @property

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped
+from dit_exp.revision import revision
+from dit_exp.sweep.folder import SWEEP_FILE
 from dit_exp.task import directory
 from dit_exp.task.parts import Parts
 
 METRICS_FILE = "metrics.json"
-
-
-def revision() -> dict[str, str]:
-    """The git commit of the code and whether the tree had changes; "unknown" outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain")))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}
 
 
 def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
@@ -50,7 +38,10 @@ def recorded(parts: Parts) -> Iterator[None]:
         _explain(parts)
         try:
             yield
-        except (Stopped, KeyboardInterrupt):
+        except Stopped as stopped:
+            parts.tracker.finish("SCHEDULED" if stopped.preempted else "KILLED")
+            raise
+        except KeyboardInterrupt:
             parts.tracker.finish("KILLED")
             raise
         except BaseException:
@@ -61,6 +52,8 @@ def recorded(parts: Parts) -> Iterator[None]:
 
 def _explain(parts: Parts) -> None:
     """Writes config.yaml, overrides.yaml and revision.json into the run directory and starts the tracker."""
+    if not parallel.world().main:
+        return
     import yaml
 
     code = revision()
@@ -70,12 +63,17 @@ def _explain(parts: Parts) -> None:
     named = [o for o in parts.overrides if not o.startswith(("run_dir", "tracker", "hydra"))]
     name = " ".join(named) or parts.run_dir.name
     tags = {**code, "run_dir": str(parts.run_dir)}
-    parts.tracker.start(parts.run_dir, flatten(parts.config, parts.choices), tags, name[:200])
+    sweep = parts.run_dir.parent if (parts.run_dir.parent / SWEEP_FILE).exists() else None
+    if sweep is not None:
+        tags["cell"] = parts.run_dir.name
+    parts.tracker.start(parts.run_dir, flatten(parts.config, parts.choices), tags, name[:200], sweep)
     parts.tracker.artifact(parts.run_dir / "config.yaml")
 
 
 def write_metrics(parts: Parts, values: dict[str, Any]) -> None:
-    """Writes metrics.json and hands it to the tracker."""
+    """Writes metrics.json and hands it to the tracker; in the main process alone."""
+    if not parallel.world().main:
+        return
     path = parts.run_dir / METRICS_FILE
     path.write_text(json.dumps(values, indent=2) + "\n")
     parts.tracker.artifact(path)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
@@ -32,17 +33,22 @@ def sample(
     if format == "png" and folder.exists():
         raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")
     with record.recorded(parts):
-        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
-        draw_progress(parts, parts.model, parts.run_dir / "progress.png")
+        main = parallel.world().main
+        if main:
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+            draw_progress(parts, parts.model, parts.run_dir / "progress.png")
         parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
         pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
         if format == "npz":
-            write_npz(list(pieces), parts.run_dir / "samples.npz")
+            shares = parallel.gathered(list(pieces))
+            if main:
+                whole = sorted((piece for share in shares for piece in share), key=lambda piece: piece.start)
+                write_npz(whole, parts.run_dir / "samples.npz")
         else:
-            folder.mkdir()
-            images = (image for piece in pieces for image in piece.images)
-            for i, image in enumerate(images):
-                save_png(image, folder / f"{i:06d}.png")
+            folder.mkdir(exist_ok=True)
+            for piece in pieces:
+                for i, image in enumerate(piece.images, start=piece.start):
+                    save_png(image, folder / f"{i:06d}.png")
     log.info("%d images and their grid, samples.png, in %s", num_images, parts.run_dir)
 
 

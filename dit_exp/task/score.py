@@ -11,17 +11,17 @@ from dit_exp.task.parts import Parts
 
 
 def score(
-    parts: Parts, model: nn.Module, batch_size: int, step: int
+    parts: Parts, model: nn.Module, batch_size: int, step: int, count: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Draws metrics.num_samples images and returns ({name: value}, protocol); both empty for metrics=none.
+    """Draws `count` images and returns ({name: value}, protocol); both empty for metrics=none.
 
     step  training step of the model, for the protocol
+    Every process draws its share and gets the result.
     """
-    count = parts.metrics.num_samples
-    if not count:
+    if not parts.metrics.num_samples:
         return {}, {}
     for samples in generate(parts, model, count, batch_size):
-        parts.metrics.update(samples.images)
+        parts.metrics.update(samples.images, samples.start)
     scores, protocol = parts.metrics.compute()
     return scores, {
         **protocol,

@@ -15,7 +15,7 @@ from typing import Any
 from dit_exp.errors import UserError
 from dit_exp.tracker.address import INSTEAD, check, reason, shown, sqlite_file
 from dit_exp.tracker.sender import Sender
-from dit_exp.tracker.spool import Event, Spool
+from dit_exp.tracker.spool import FOLDER, Event, Spool
 from dit_exp.tracker.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,17 @@ class MlflowTracker:
         self._earlier: dict[str, tuple[int, float | None]] = {}
         self._completed = False
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None:
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None:
         check(self.uri)
-        self._run_dir = run_dir
-        self._spool = Spool(run_dir / "tracker")
+        self._run_dir, self._sweep = run_dir, None if sweep is None else str(sweep)
+        self._spool = Spool(run_dir / FOLDER)
         self._recall(self._spool.history())
         store = Store(self.uri, self.experiment, self._spool)
         if sqlite_file(self.uri):
@@ -50,6 +57,7 @@ class MlflowTracker:
             name=name,
             parameters={key: str(value) for key, value in parameters.items()},
             tags={key: str(value) for key, value in tags.items()},
+            sweep=self._sweep,
         )
         self._sender.start()
 
@@ -76,7 +84,7 @@ class MlflowTracker:
 
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED, and says what could not be sent."""
-        self._put(kind="finish", status=status)
+        self._put(kind="finish", status=status, sweep=self._sweep)
         self._sender.finish(self.patience)
         self._spool.close()
         left = self._spool.unsent()

@@ -9,7 +9,14 @@ from typing import Any
 class NoTracker:
     """Takes everything and keeps nothing."""
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None:
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None:
         """Nothing to start."""
 
     def log(self, values: dict[str, float], step: int) -> None:

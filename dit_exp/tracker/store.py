@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit_exp.errors import UserError
 from dit_exp.tracker.address import shown, sqlite_file
-from dit_exp.tracker.spool import GROUP, Event, Spool
+from dit_exp.tracker.spool import GROUP, Event, Spool, known_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -50,15 +51,10 @@ class Store:
         """Reaches the server and finds the run there; one that has lost the run gets it anew, in full."""
         if self._client is not None:
             return self._client
-        for key, value in SETTINGS.items():
-            os.environ.setdefault(key, value)
-        from mlflow import MlflowClient
+        with opened(self.uri) as client:
+            self._experiment_id(client)
         from mlflow.exceptions import MlflowException
 
-        with _alone(self.uri):
-            logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
-            client = MlflowClient(self.uri)
-            self._experiment_id(client)
         if self.spool.run_id is not None:
             try:
                 lost = client.get_run(self.spool.run_id).info.lifecycle_stage != "active"
@@ -98,13 +94,15 @@ class Store:
                 if path.exists():
                     client.log_artifact(run_id, str(path))
             case "finish":
+                for key, value in _parent(event).items():  # it may have been away at the start
+                    client.set_tag(run_id, key, value)
                 client.set_terminated(run_id, event["status"], event["time"])
         return None
 
     def _start(self, client: MlflowClient, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id, name, tags = self.spool.run_id, event["name"], dict(event["tags"])
+        run_id, name, tags = self.spool.run_id, event["name"], event["tags"] | _parent(event)
         if run_id is None:
             experiment = self._experiment_id(client)
             run_id = client.create_run(experiment, event["time"], tags, name).info.run_id
@@ -161,6 +159,24 @@ class Store:
                 f"name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
             )
         return found.experiment_id
+
+
+def _parent(event: Event) -> dict[str, str]:
+    """The tag that puts a run under its sweep's, once the server has given that one a name."""
+    run_id = known_run(Path(event["sweep"])) if event["sweep"] is not None else None
+    return {} if run_id is None else {"mlflow.parentRunId": run_id}
+
+
+@contextmanager
+def opened(uri: str) -> Iterator[MlflowClient]:
+    """A client of a server or a database. Inside the block no other run opens the same SQLite file."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
+        yield MlflowClient(uri)
 
 
 @contextmanager

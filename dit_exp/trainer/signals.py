@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT end a run after its current step, with everything saved."""
+"""SIGTERM, SIGINT and SIGUSR2 end a run after its current step, with everything saved.
+
+SIGUSR2 is what a cluster sends before it takes a job's machine or its time is up.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 
 class StopRequest:
-    """In the `with`, the first SIGTERM or SIGINT is kept in `number`; a second SIGINT interrupts."""
+    """In the `with`, the first signal is kept in `number`; a second SIGINT interrupts."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -17,7 +20,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 

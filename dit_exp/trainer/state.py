@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,22 @@ from dit_exp.types import Model
 class TrainState:
     """Weights, their average, the optimizer, and how far the run is.
 
-    No generator state: every step draws from a stream of its own number.
+    `whole` gives a module all its weights where processes share them. No generator state: every step draws
+    from a stream of its own number.
     """
 
     model: Model
     ema: AveragedModel | None
     optimizer: Optimizer
+    whole: Callable[[nn.Module], nn.Module]
     step: int = 0
     images: int = 0
     seconds: float = 0.0
 
     @property
     def weights(self) -> nn.Module:
-        """What to sample from: the average where there is one."""
-        return self.ema.module if self.ema is not None else self.model
+        """What to sample from: the average where there is one. Every process must ask."""
+        return self.whole(self.ema.module if self.ema is not None else self.model)
 
     def state_dict(self, config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
         return {

@@ -197,7 +197,7 @@ def test_a_score_comes_with_its_whole_protocol(trained):
     run = parts(trained.run_dir.parent / "scored", f"checkpoint={trained.run_dir}")
     run.metrics = metrics
     run.trainer.ema_decay = 0.0  # what the command says of a training is not what the weights came from
-    scores, protocol = score(run, run.model, 10, 3)
+    scores, protocol = score(run, run.model, 10, 3, run.metrics.num_samples)
     assert scores == {"count": 23}
     assert [len(piece) for piece in metrics.seen] == [10, 10, 3]
     assert protocol == {

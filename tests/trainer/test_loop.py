@@ -64,7 +64,6 @@ def fit(
         seed=0,
         config={"a": 1},
         choices={},
-        preview=lambda state: None,
     )
 
 
