@@ -22,11 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from dit_exp import checkpoint, parallel
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
+from dit_exp.objective.prediction import Prediction
+from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
+from dit_exp.task.directory import PLACES
 from dit_exp.task.parts import Parts, Setting
 from dit_exp.tracker.none import NoTracker
+from dit_exp.types import Autoencoder, DataSet, LabelDenoiser, Model, Process
 
-FIXED = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder")
+FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
 
@@ -73,30 +77,27 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         data = instantiate(config["data"])
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
-    with naming("process"):
-        process = instantiate(config["process"]).to(device)
-    with naming("objective"):
-        objective = instantiate(config["objective"])(process=process)
-    latent_shape = autoencoder.latent_shape(data.image_shape)
-    torch.manual_seed(mix("initial weights", config["seed"]))
-    with naming("model"):
-        model = instantiate(config["model"])(
-            input_shape=latent_shape,
-            out_channels=latent_shape[0] * objective.outputs,
-            num_classes=data.num_classes,
-        ).to(device)
+    process, objective, model = network_of(config, autoencoder, data, device)
+    with naming("task"):
+        trains_classifier = choices["task"] == "classifier"
+        if not trains_classifier == model.classifies == (objective.outputs == 0):
+            raise ValueError(
+                f"task={choices['task']}, model={choices['model']} and objective={choices['objective']} do "
+                "not go together. A classifier is trained with task=classifier model=classifier "
+                "objective=classification, and anything else with none of the three."
+            )
     if source is not None:
         checkpoint.load_weights(model, weights, Path(source["path"]))
     with naming("guidance"):
-        guidance = instantiate(config["guidance"])(null_label=model.null_label)
+        facts: dict[str, Any] = {"null_label": model.null_label}
+        if "checkpoint" in config["guidance"]:
+            facts["checkpoint"] = second_network(config, autoencoder, data, device)
+        guidance = instantiate(config["guidance"])(**facts)
     with naming("sampler"):
         sampler = instantiate(config["sampler"])
-        if sampler.needs_continuous and not process.continuous:
-            raise ValueError(
-                f"sampler={choices['sampler']} needs a continuous path, and process={choices['process']} has "
-                "discrete steps. Use sampler=ddim, which takes the same step there, or process=flow."
-            )
-        process.grid(sampler.steps)
+    with naming("grid"):
+        grid = instantiate(config["grid"])
+        grid(process, sampler.steps)  # what it refuses, it refuses before any work is done
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
         optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
@@ -121,11 +122,57 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         objective,
         guidance,
         sampler,
+        grid,
         optimizer,
         trainer,
         metrics,
         source,
     )
+
+
+def network_of(
+    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device
+) -> tuple[Process, Prediction, Model]:
+    """The parts of a configuration that are trained together, on the device, with weights from its seed."""
+    with naming("process"):
+        process = instantiate(config["process"]).to(device)
+    with naming("objective"):
+        objective = instantiate(config["objective"])(process=process).to(device)
+    latent_shape = autoencoder.latent_shape(data.image_shape)
+    torch.manual_seed(mix("initial weights", config["seed"]))
+    with naming("model"):
+        model = instantiate(config["model"])(
+            input_shape=latent_shape,
+            out_channels=latent_shape[0] * objective.outputs,
+            num_classes=data.num_classes,
+        ).to(device)
+    return process, objective, model
+
+
+def second_network(
+    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device
+) -> LabelDenoiser:
+    """The network of guidance.checkpoint, which may be of another size and prediction.
+
+    Raises UserError where it was trained on another process or autoencoder, or on other shapes or classes.
+    """
+    where = config["guidance"]["checkpoint"]
+    path, stored = checkpoint.find(where)
+    for group in ("process", "autoencoder"):
+        theirs, ours = stored["config"][group], config[group]
+        different = [
+            f"{group}.{key}={theirs.get(key)} there, {ours.get(key)} here"
+            for key in sorted((theirs.keys() | ours.keys()) - set(PLACES))
+            if theirs.get(key) != ours.get(key)
+        ]
+        if different:
+            raise UserError(
+                f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
+                f"a run whose {group} is that of the guided network."
+            )
+    process, objective, model = network_of(stored["config"], autoencoder, data, device)
+    checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
+    return NetworkDenoiser(on_process_time(model.eval(), process), objective)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from composing import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from dit_exp import checkpoint
 from dit_exp.build import build
 from dit_exp.check import preflight
 
@@ -20,11 +21,31 @@ TINY = ["data=digits", "tracker=none", "metrics=none", "model.width=32", "model.
 # What a choice needs beside it.
 COMPANIONS = {
     "process=flow": ["objective=v"],
-    "sampler=euler": ["process=flow", "objective=v"],
+    "process=gvp": ["objective=v"],
+    "objective=edm": ["process=edm"],
+    "grid=respaced": ["sampler.steps=45"],
+    "objective=classification": ["model=classifier", "task=classifier"],
+    "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
     "task=scaling": ["task.sweep=runs/sweep"],
 }
+
+
+# Guidances by a second network, and what that one is trained with.
+SECOND = {
+    "guidance=autoguidance": [],
+    "guidance=classifier": ["task=classifier", "objective=classification", "model=classifier"],
+}
+
+
+def trained(folder: Path, *overrides: str) -> str:
+    """A run directory with a checkpoint of untrained weights."""
+    cfg, choices = composed([*overrides, "run_dir=null"])
+    parts = build(cfg, choices, [], folder)
+    state = {"config": parts.config, "choices": choices, "model": parts.model.state_dict(), "ema": None}
+    checkpoint.save({**state, "step": 1, "images": 1}, checkpoint.path_of(folder, 1), keep=1)
+    return str(folder)
 
 
 def faces(folder: Path) -> None:
@@ -50,15 +71,21 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
         tiny = TINY[:3]
+    if choice in SECOND:
+        whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
+        tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")
+    if "model=classifier" in COMPANIONS.get(choice, []):
+        tiny = [*TINY[:3], "model.width=32"]
     cfg, choices = composed([*tiny, choice, *COMPANIONS.get(choice, [])])
     preflight(cfg)
     if str(path.parent) == "model":
         with torch.device("meta"):
-            model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=3, num_classes=10)
+            out = 0 if path.stem == "classifier" else 3
+            model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=out, num_classes=10)
         assert next(model.parameters()).is_meta
         return
     parts = build(cfg, choices, [], tmp_path)
-    assert parts.model.null_label == (parts.data.num_classes or None)
+    assert parts.model.classifies or parts.model.null_label == (parts.data.num_classes or None)
 
 
 def test_the_defaults_are_the_documented_ones():
@@ -72,9 +99,11 @@ def test_the_defaults_are_the_documented_ones():
         "model": "dit_s",
         "process": "linear",
         "timesteps": "uniform",
+        "weighting": "none",
         "objective": "eps",
         "guidance": "none",
         "sampler": "ddim",
+        "grid": "uniform",
         "optimizer": "adamw",
         "trainer": "default",
         "metrics": "offline",
@@ -97,13 +126,18 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed", "metrics.features.Extractor",
-    "metrics.reference.Reference", "objective.prediction.Prediction",
-    "process.discrete.DiscreteProcess", "sampler.denoise.Denoise", "sampler.walk.Walk",
+    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
+    "metrics.features.Extractor", "metrics.reference.Reference", "objective.prediction.Prediction",
+    "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
+    "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
+    "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
+    "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
     "task.generate.Samples", "task.measure.Speed", "task.parts.Parts", "task.parts.Setting",
-    "task.plan.Extra", "task.plan.Plan", "tracker.sender.Sender", "tracker.spool.Spool",
-    "tracker.store.Refused", "tracker.store.Store", "trainer.history.History", "trainer.progress.Progress",
-    "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
+    "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
+    "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "weighting.image.ImageWeighting",
 }  # fmt: skip
 
 

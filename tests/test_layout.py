@@ -19,15 +19,18 @@ FLOORS = (
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
-    ("nn", "checkpoint", "ema"),
+    ("nn", "checkpoint", "ema", "weighting"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "guidance", "metrics"),
+    ("sampler", "grid", "guidance", "metrics"),
     ("trainer", "optimizer", "sweep", "scaling"),
     ("report",),
     ("task",),
     ("build", "check", "cli", "help"),
 )
-LIBRARY = ("nn", "attn", "cond", "model", "process", "timesteps", "objective", "sampler", "guidance")
+LIBRARY = (
+    "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
+    "guidance",
+)  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dit_exp.types import Network
+from dit_exp.types import Denoised, LabelDenoiser
 
 
 class NoGuidance:
-    """(network, x_t, t, label) -> the network's output."""
+    """(denoise, x_t, t, label) -> what the network says."""
 
     def __init__(self, null_label: int | None = None) -> None:
         """Every guidance is told the model's null label; this one has no use for it."""
 
-    def __call__(self, network: Network, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        return network(x, t, label)
+    def begin(self) -> NoGuidance:
+        return self
+
+    def __call__(self, denoise: LabelDenoiser, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised:
+        return denoise(x, t, label)

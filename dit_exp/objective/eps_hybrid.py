@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dit_exp.objective.eps import NoisePrediction
 from dit_exp.objective.prediction import per_image
-from dit_exp.types import Denoised, DiscreteSteps
+from dit_exp.types import Denoised, DiscreteSteps, Timesteps, Weighting
 
 
 class HybridNoisePrediction(NoisePrediction):
     """Twice the channels: eps, and v in about [-1, 1] that places the log variance between its two bounds.
 
     Loss: mean squared error of eps plus the variational bound's term at t in bits a dimension, whose
-    gradient reaches the variance alone. The bound's first term reads images as 8-bit values; on latents
-    it still trains the variance, but is no likelihood.
+    gradient reaches the variance alone; a weighting counts the first and leaves the second. The bound's
+    first term reads images as 8-bit values; on latents it still trains the variance, but is no likelihood.
     Source: Nichol & Dhariwal 2021, arXiv:2102.09672. Raises ValueError on a continuous process.
     """
 
     name = "eps_hybrid"
     outputs = 2
 
-    def __init__(self, process: DiscreteSteps, timesteps: Callable[[int, torch.device], Tensor]) -> None:
+    def __init__(
+        self, process: DiscreteSteps, timesteps: Timesteps, weighting: Weighting | None = None
+    ) -> None:
         if process.continuous:
             raise ValueError(
                 "objective=eps_hybrid learns the variance of discrete steps, and this process is continuous. "
                 "Use process=linear, cosine or quadratic."
             )
-        super().__init__(process, timesteps)
+        super().__init__(process, timesteps, weighting)
         abar = process.alpha**2
         beta = 1 - abar[1:] / abar[:-1]
         small = beta * (1 - abar[:-1]) / (1 - abar[1:])

@@ -2,6 +2,9 @@
 
 Of the pair (x0, noise) every prediction is a mix p = a x0 + b noise, and x_t = alpha x0 + sigma noise is
 another; the two equations give both back. A prediction is a subclass that names its weights (a, b).
+
+Notable: an objective is a module. Its parameters (a learned weighting's) are trained with the network's, its
+state_dict (those, and what the timesteps learned) belongs into a checkpoint, and `learn` is called each step.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dit_exp.types import Denoised, Network, Process
+from dit_exp.types import Denoised, Network, Process, Timesteps, Weighting
+from dit_exp.weighting.none import NoWeighting
 
 
 def per_image(value: Tensor, like: Tensor) -> Tensor:
@@ -20,15 +24,18 @@ def per_image(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-class Prediction(ABC):
-    """Mean squared error of a prediction, with times drawn by `timesteps(n, device) -> u` in [0, 1)."""
+class Prediction(nn.Module, ABC):
+    """Squared error of a prediction at times drawn by `timesteps`, counted by `weighting`."""
 
     name: str
     outputs = 1
     """Output channels for each input channel."""
 
-    def __init__(self, process: Process, timesteps: Callable[[int, torch.device], Tensor]) -> None:
+    def __init__(self, process: Process, timesteps: Timesteps, weighting: Weighting | None = None) -> None:
+        super().__init__()
         self.process, self.timesteps = process, timesteps
+        self.weighting: Weighting = NoWeighting() if weighting is None else weighting
+        self.unlearned: list[tuple[Tensor, Tensor]] = []
         one = torch.ones((), dtype=torch.float64)
         alpha, sigma = process.coefficients(one)
         a, b = self.weights(one)
@@ -41,10 +48,6 @@ class Prediction(ABC):
     @abstractmethod
     def weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The shares (a, b) of x0 and of noise in what is predicted at t."""
-
-    def sample_t(self, n: int, device: torch.device) -> Tensor:
-        """Training times, float32 (n,) in (0, 1]."""
-        return self.process.times(self.timesteps(n, device))
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the network should say: shaped like x0 (B, C, h, w), for t (B,)."""
@@ -60,13 +63,40 @@ class Prediction(ABC):
         return Denoised((sigma * out - b * x_t) / determinant, (a * x_t - alpha * out) / determinant)
 
     def loss(self, network: Network, x0: Tensor, label: Tensor | None) -> Tensor:
-        """Loss of each image, float32 (B,), at times and noise drawn here from torch's default generator."""
-        t = self.sample_t(len(x0), x0.device)
+        """Loss of each image, float32 (B,), at times and noise drawn here from torch's default generator.
+
+        In training mode the losses are kept for `learn`, where the timesteps learn from them.
+        """
+        place, t, draw_weight = self.timesteps(self.process, len(x0), x0.device)
         noise = torch.randn_like(x0)
         alpha, sigma = self.process.coefficients(t)
         x_t = per_image(alpha, x0) * x0 + per_image(sigma, x0) * noise
-        return self.error(network(x_t, t, label).float(), x0, noise, x_t, t)
+        loss = self.error(network(x_t, t, label).float(), x0, noise, x_t, t)
+        if self.training and self.timesteps.learns:
+            self.unlearned.append((place, loss.detach()))
+        return loss * draw_weight
+
+    def learn(self, gather: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        """Shows the timesteps the losses since the last call; does nothing where they do not learn.
+
+        gather  joins a tensor (n,) of every rank to one, in the same order on each
+        """
+        if self.unlearned:
+            place, loss = (gather(torch.cat(values)) for values in zip(*self.unlearned, strict=True))
+            self.unlearned.clear()
+            self.timesteps.update(place, loss)
 
     def error(self, out: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Loss of each image (B,) for an output."""
+        """Weighted loss of each image (B,) for an output."""
+        alpha, sigma = self.process.coefficients(t)
+        return self.weighting(self.distance(out, x0, noise, t), alpha, sigma, self.image_error(t))
+
+    def distance(self, out: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Mean squared error of each output, (B,)."""
         return (out - self.target(x0, noise, t)).square().flatten(1).mean(1)
+
+    def image_error(self, t: Tensor) -> Tensor:
+        """The squared error of x0 that a `distance` of 1 makes, in t's shape."""
+        alpha, sigma = self.process.coefficients(t)
+        a, b = self.weights(t)
+        return (sigma / (a * sigma - b * alpha)) ** 2

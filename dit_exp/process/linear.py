@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dit_exp.process.discrete import DiscreteProcess, at_least_one
+from dit_exp.process.discrete import DiscreteProcess, beta_range
 
 
 class Linear(DiscreteProcess):
@@ -13,6 +13,8 @@ class Linear(DiscreteProcess):
     Source: Ho et al. 2020, arXiv:2006.11239.
     """
 
-    def __init__(self, steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> None:
-        scale = 1000 / at_least_one(steps)
-        super().__init__(torch.linspace(start * scale, end * scale, steps, dtype=torch.float64))
+    def __init__(
+        self, steps: int = 1000, start: float = 1e-4, end: float = 0.02, zero_terminal_snr: bool = False
+    ) -> None:
+        low, high = beta_range(steps, start, end)
+        super().__init__(torch.linspace(low, high, steps, dtype=torch.float64), zero_terminal_snr)

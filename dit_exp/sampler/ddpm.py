@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor
 
-from dit_exp.sampler.walk import Walk
-from dit_exp.types import Denoised, DrawNoise, Process
+from dit_exp.sampler.walk import Stop, Walk
+from dit_exp.types import Denoised, DrawNoise
 
 
 class DDPM(Walk):
@@ -23,21 +24,17 @@ class DDPM(Walk):
         super().__init__(steps, clip)
         self.variance = variance
 
-    def step(
-        self, x: Tensor, said: Denoised, now: Tensor, following: Tensor, process: Process, draw: DrawNoise
-    ) -> Tensor:
-        a_t, s_t = process.coefficients(now)
-        a_s, s_s = process.coefficients(following)
+    def step(self, x: Tensor, said: Denoised, now: Stop, following: Stop, draw: DrawNoise) -> Tensor:
         # The step from s to t multiplies by `ratio` and adds noise of variance `large`.
-        ratio = a_t / a_s
-        large = s_t**2 - (ratio * s_s) ** 2
-        mean = (ratio * s_s**2 / s_t**2).to(x.dtype) * x + (a_s * large / s_t**2).to(x.dtype) * said.x0
-        if following == 0:
+        ratio = now.alpha / following.alpha
+        large = now.sigma**2 - (ratio * following.sigma) ** 2
+        mean = (
+            ratio * following.sigma**2 / now.sigma**2 * x + following.alpha * large / now.sigma**2 * said.x0
+        )
+        if not following.sigma:
             return mean
-        small = s_s**2 * large / s_t**2
+        small = following.sigma**2 * large / now.sigma**2
         if said.variance is not None:
-            log_small, log_large = small.log().to(x.dtype), large.log().to(x.dtype)
-            deviation = (0.5 * (said.variance * log_large + (1 - said.variance) * log_small)).exp()
-        else:
-            deviation = (large if self.variance == "large" else small).sqrt().to(x.dtype)
-        return mean + deviation * draw()
+            log_variance = said.variance * math.log(large) + (1 - said.variance) * math.log(small)
+            return mean + (0.5 * log_variance).exp() * draw()
+        return mean + math.sqrt(large if self.variance == "large" else small) * draw()

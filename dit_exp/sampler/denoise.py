@@ -1,22 +1,31 @@
-"""A trained network as a denoiser: guidance, then whatever it predicts as the pair (x0, noise)."""
+"""A trained network as a denoiser: whatever it predicts as the pair (x0, noise), then guidance."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction, per_image
-from dit_exp.types import Denoised, Network, Process
+from dit_exp.types import Denoised, Guidance, Network, Process
 
 
 def on_process_time(model: Network, process: Process) -> Network:
-    """The model as a function of t in [0, 1]: it is told what the process tells networks for t."""
-    return lambda x, t, label: model(x, process.network_time(t), label)
+    """The model as a function of t in [0, 1]: it sees x_t and t as the process shows them to networks."""
+    return lambda x, t, label: model(per_image(process.input_scale(t), x) * x, process.network_time(t), label)
+
+
+class NetworkDenoiser:
+    """A network and what it predicts as a `types.LabelDenoiser`."""
+
+    def __init__(self, network: Network, objective: Prediction) -> None:
+        self.network, self.objective, self.process = network, objective, objective.process
+        self.classifies = objective.outputs == 0
+
+    def __call__(self, x: Tensor, t: Tensor, label: Tensor | None) -> Denoised:
+        return self.objective.denoised(self.network(x, t, label), x, t)
 
 
 class Denoise:
-    """(x_t (B, C, h, w), t (B,)) -> Denoised, for fixed labels (B,) or None.
+    """(x_t (B, C, h, w), t (B,)) -> Denoised, for fixed labels (B,) or None, along one trajectory.
 
     bounds  range that x0 is clamped to, the noise being recomputed to match; None leaves x0 alone
     """
@@ -25,18 +34,17 @@ class Denoise:
         self,
         network: Network,
         objective: Prediction,
-        guidance: Callable[[Network, Tensor, Tensor, Tensor | None], Tensor],
+        guidance: Guidance,
         label: Tensor | None,
         bounds: tuple[float, float] | None,
     ) -> None:
-        self.network, self.objective, self.guidance = network, objective, guidance
+        self.denoise, self.guidance = NetworkDenoiser(network, objective), guidance.begin()
         self.label, self.bounds = label, bounds
 
     def __call__(self, x: Tensor, t: Tensor) -> Denoised:
-        out = self.guidance(self.network, x, t, self.label)
-        said = self.objective.denoised(out, x, t)
+        said = self.guidance(self.denoise, x, t, self.label)
         if self.bounds is None:
             return said
         x0 = said.x0.clamp(*self.bounds)
-        alpha, sigma = (per_image(v, x) for v in self.objective.process.coefficients(t))
+        alpha, sigma = (per_image(v, x) for v in self.denoise.process.coefficients(t))
         return said._replace(x0=x0, noise=(x - alpha * x0) / sigma)

@@ -1,24 +1,16 @@
-"""Euler's method for the probability-flow ODE of the straight path."""
+"""Euler's method for the probability-flow ODE."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from dit_exp.sampler.walk import Walk
-from dit_exp.types import Denoised, DrawNoise, Process
+from dit_exp.sampler.adams import Adams
 
 
-class Euler(Walk):
-    """x_s = x_t + (s - t) dx/dt, with dx/dt = noise - x0. Needs process=flow."""
+class Euler(Adams):
+    """y_s = y_t + (tau_s - tau_t) dy/dtau, in path.py's coordinates.
 
-    needs_continuous = True
+    On the straight path that is x_s = x_t + (s - t) (noise - x0), where alpha stays 1 it is EDM's step in
+    sigma, and in every process it is DDIM with eta=0.
+    """
 
     def __init__(self, steps: int = 50, clip: bool = False) -> None:
-        super().__init__(steps, clip)
-
-    def step(
-        self, x: Tensor, said: Denoised, now: Tensor, following: Tensor, process: Process, draw: DrawNoise
-    ) -> Tensor:
-        a, b = process.velocity(now)
-        velocity = a.to(x.dtype) * said.x0 + b.to(x.dtype) * said.noise
-        return x + (following - now).to(x.dtype) * velocity
+        super().__init__(steps, 1, clip)

@@ -17,7 +17,9 @@ from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
 from dit_exp.task.parts import Parts
 
-SAME = ("model", "attn", "cond", "process", "timesteps", "objective", "autoencoder", "data", "seed")
+SAME = (
+    "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder", "data", "seed",
+)  # fmt: skip
 SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
 """What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
 

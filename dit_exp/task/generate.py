@@ -59,10 +59,11 @@ def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tenso
         label.to(parts.device) if label is not None else None,
         parts.autoencoder.bounds if parts.sampler.clip else None,
     )
-    x = noise()
+    x = parts.process.prior_scale * noise()
     yield x
     with autocast(parts.device, parts.trainer.precision):
-        for state, _ in parts.sampler.trajectory(denoise, x, parts.process, noise):
+        times = parts.grid(parts.process, parts.sampler.steps)
+        for state, _ in parts.sampler.trajectory(denoise, x, parts.process, noise, times):
             yield state
 
 

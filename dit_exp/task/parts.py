@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dit_exp.objective.prediction import Prediction
-from dit_exp.sampler.walk import Walk
+from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Autoencoder, DataSet, Metric, Model, Network, Process, Tracker
+from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
 
 
 @dataclass
@@ -42,8 +42,9 @@ class Parts(Setting):
     model: Model
     process: Process
     objective: Prediction
-    guidance: Callable[[Network, Tensor, Tensor, Tensor | None], Tensor]
-    sampler: Walk
+    guidance: Guidance
+    sampler: Sampler
+    grid: Callable[[Process, int], Tensor]
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     trainer: Trainer
     metrics: Metric

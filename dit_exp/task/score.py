@@ -29,7 +29,10 @@ def score(
         "step": step,
         "ema_decay": parts.source["ema_decay"] if parts.source else parts.trainer.ema_decay,
         "nfe": parts.sampler.evaluations,
-        **{group: _described(parts, group) for group in ("sampler", "guidance", "process", "objective")},
+        **{
+            group: _described(parts, group)
+            for group in ("sampler", "grid", "guidance", "process", "objective")
+        },
         "precision": parts.trainer.precision,
         "labels": "balanced" if parts.data.num_classes else "none",
         "seed": parts.seed,

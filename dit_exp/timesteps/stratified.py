@@ -1,19 +1,21 @@
-"""One draw for the whole batch, spread evenly over [0, 1)."""
+"""One draw for the whole batch, spread evenly over the process's times."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from dit_exp.timesteps.warp import Warp
+from dit_exp.types import Process
 
-class Stratified:
-    """u_i = (i + u) / n with one u ~ U[0, 1), in random order, float32 (n,).
 
-    Each u_i is still uniform, so the loss stays unbiased, and its variance over batches falls.
+class Stratified(Warp):
+    """Uniform over the process's own times, one in each n-th of them.
+
     Source: Kingma et al. 2021, arXiv:2107.00630, appendix I.1.
     """
 
-    def __call__(self, n: int, device: torch.device) -> Tensor:
-        order = torch.randperm(n, device=device)
-        # In float32 (n - 1 + u) / n can round up to 1, which is outside the range.
-        return ((order + torch.rand((), device=device)) / n).clamp(max=1 - 2**-24)
+    def __init__(self) -> None:
+        super().__init__(stratified=True)
+
+    def times(self, u: Tensor, process: Process) -> Tensor:
+        return process.times(u)

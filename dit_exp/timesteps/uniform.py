@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from dit_exp.timesteps.warp import Warp
+from dit_exp.types import Process
 
-class Uniform:
-    """u ~ U[0, 1), independently, float32 (n,)."""
 
-    def __call__(self, n: int, device: torch.device) -> Tensor:
-        return torch.rand(n, device=device)
+class Uniform(Warp):
+    """Uniform over the process's own times, independently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def times(self, u: Tensor, process: Process) -> Tensor:
+        return process.times(u)

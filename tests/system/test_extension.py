@@ -84,9 +84,8 @@ class Jump(Walk):
     def __init__(self, steps: int = 4, clip: bool = True) -> None:
         super().__init__(steps, clip)
 
-    def step(self, x: Tensor, said, now: Tensor, following: Tensor, process, draw) -> Tensor:
-        alpha, sigma = process.coefficients(following)
-        return alpha.to(x.dtype) * said.x0 + sigma.to(x.dtype) * draw()
+    def step(self, x: Tensor, said, now, following, draw) -> Tensor:
+        return following.alpha * said.x0 + following.sigma * draw()
 '''
 CHOICES = {
     "attn/mean": "_target_: my_lab.mean.MeanAttention\n_partial_: true\nstrength: 0.5\n",

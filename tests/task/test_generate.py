@@ -14,7 +14,7 @@ from PIL import Image
 from dit_exp.build import build
 from dit_exp.errors import UserError
 from dit_exp.task.evaluate import evaluate
-from dit_exp.task.generate import draw_grid, draw_progress, generate
+from dit_exp.task.generate import draw_grid, draw_progress, generate, trajectory
 from dit_exp.task.sample import sample
 from dit_exp.task.score import score, with_counts
 from dit_exp.task.train import train
@@ -56,6 +56,12 @@ def test_the_first_images_are_the_same_bits_however_many_are_drawn(trained):
     few, _ = drawn(trained, 7, 5)
     many, _ = drawn(trained, 12, 5)
     assert torch.equal(few, many[:7])
+
+
+def test_sampling_starts_from_the_process_s_last_noise_level(tmp_path: Path):
+    run = parts(tmp_path / "edm", "process=edm", "objective=edm")
+    start = next(trajectory(run, run.model, range(64)))
+    assert float(start.std()) == pytest.approx(80, rel=0.02)  # EDM's sigma_max
 
 
 def test_labels_are_balanced(trained):
@@ -141,6 +147,7 @@ def test_a_checkpoint_brings_its_architecture_whatever_the_defaults_are(trained,
         ("model.depth=2", "model.depth=2 on the command line, 1 in the checkpoint"),
         ("attn=gqa", "attn=gqa on the command line, mha in the checkpoint"),
         ("process=cosine", "process=cosine on the command line, linear in the checkpoint"),
+        ("weighting=p2", "weighting=p2 on the command line, none in the checkpoint"),
     ],
 )
 def test_an_override_that_disagrees_with_the_checkpoint_is_refused(trained, tmp_path: Path, given, line):
@@ -200,9 +207,16 @@ def test_a_score_comes_with_its_whole_protocol(trained):
         "ema_decay": 0.9999,
         "nfe": 4,
         "sampler": {"name": "ddpm", "steps": 4, "variance": "small", "clip": True},
-        "process": {"name": "linear", "steps": 1000, "start": 1e-4, "end": 0.02},
+        "process": {
+            "name": "linear",
+            "steps": 1000,
+            "start": 1e-4,
+            "end": 0.02,
+            "zero_terminal_snr": False,
+        },
         "objective": {"name": "eps"},
-        "guidance": {"name": "cfg", "scale": 1.5, "channels": "all", "interval": [0.0, 1.0]},
+        "grid": {"name": "uniform"},
+        "guidance": {"name": "cfg", "scale": 1.5, "channels": "all", "skip": True},
         "precision": "fp32",
         "labels": "balanced",
         "seed": 0,

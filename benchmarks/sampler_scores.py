@@ -1,0 +1,69 @@
+"""A trained run's score with every sampler at several numbers of network evaluations.
+
+Prints a markdown table of the run's leading score; but for the sampler the protocol is the same in all cells.
+Run: PYTHONPATH=.:tests python benchmarks/sampler_scores.py RUN_DIR [KEY=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
+EVALUATIONS = (5, 9, 15, 25, 51)
+
+
+def steps_for(sampler: str, evaluations: int) -> int:
+    """The steps that make a number of evaluations."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(PROJECT / "conf" / "sampler" / f"{sampler}.yaml")
+    made = (instantiate(config, steps=n) for n in range(1, evaluations + 1))
+    return next(one.steps for one in made if one.evaluations == evaluations)
+
+
+def score_of(
+    run: str, sampler: str, steps: int, overrides: list[str], folder: Path
+) -> tuple[str, float, int]:
+    """The leading score: its name with the count, its value and the evaluations it took."""
+    from composing import composed
+
+    from dit_exp.build import build
+    from dit_exp.task.score import score
+
+    given = [f"checkpoint={run}", "tracker=none", f"sampler={sampler}", f"sampler.steps={steps}", *overrides]
+    cfg, choices = composed(given)
+    parts = build(cfg, choices, given, folder)
+    parts.metrics.prepare(parts.data)
+    assert parts.source is not None
+    scores, protocol = score(parts, parts.model.eval(), 250, parts.source["step"])
+    [(name, value), *_] = scores.items()
+    return f"{name}, n={protocol['n']}", value, protocol["nfe"]
+
+
+def main() -> None:
+    run, *overrides = sys.argv[1:]
+    samplers = sorted(path.stem for path in (PROJECT / "conf" / "sampler").glob("*.yaml"))
+    rows: list[str] = []
+    named = ""
+    with tempfile.TemporaryDirectory() as folder:
+        for sampler in samplers:
+            cells = []
+            for n in EVALUATIONS:
+                steps = steps_for(sampler, n)
+                named, value, spent = score_of(run, sampler, steps, overrides, Path(folder))
+                assert spent == n
+                cells.append(f"{value:.1f}")
+            rows.append(f"| {sampler} | " + " | ".join(cells) + " |")
+            print(rows[-1], file=sys.stderr, flush=True)
+    print(f"{named}\n\n| sampler | " + " | ".join(map(str, EVALUATIONS)) + " |")
+    print("|---|" + "---|" * len(EVALUATIONS))
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
