@@ -157,6 +157,18 @@ def gathered(value: T) -> list[T]:
     return box
 
 
+def joined(values: Tensor) -> Tensor:
+    """The tensors (n,) of all processes behind each other, by rank; all must be as long."""
+    if not connected():
+        return values
+    import torch
+    import torch.distributed as dist
+
+    pieces = [torch.empty_like(values, device="cpu") for _ in range(world().size)]
+    dist.all_gather(pieces, values.cpu())
+    return torch.cat(pieces).to(values.device)
+
+
 def mean(values: Tensor) -> Tensor:
     """The mean over processes, on the CPU."""
     values = values.cpu()

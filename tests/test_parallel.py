@@ -114,6 +114,7 @@ TINY = [
     "metrics.num_samples=24", "metrics.reference_samples=50", "sampler.steps=2", "model.width=32",
     "model.depth=2", "model.heads=4", "trainer.batch_size=32", "trainer.checkpoint_every=10",
     "trainer.log_every=7", "trainer.warmup_steps=5", "task.batch_size=10", "task.validation_images=150",
+    "timesteps=importance", "timesteps.bins=8", "timesteps.history=2", "weighting=uncertainty",
 ]  # fmt: skip
 
 
@@ -137,7 +138,8 @@ def test_two_processes_train_sample_and_score_as_one_does_bit_for_bit(alone: Pat
     assert done.returncode == 0, done.stderr
     assert read_rows(tmp_path / "run" / "history.jsonl") == read_rows(alone / "history.jsonl")
     one, two = stored(alone), stored(tmp_path / "run")
-    for part in ("model", "ema"):
+    for part in ("model", "ema", "objective"):
+        assert one[part]
         for key, value in one[part].items():
             assert torch.equal(value, two[part][key]), f"{part} {key}"
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (alone, tmp_path / "run")]

@@ -46,7 +46,9 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
     strategy = chosen(trainer.strategy)
     strategy.prepare(parts.model, ema)
-    state = TrainState(parts.model, ema, parts.optimizer(parts.model.parameters()), strategy.whole)
+    state = TrainState(
+        parts.model, ema, parts.objective, parts.optimizer(parts.model.parameters()), strategy.whole
+    )
     network = torch.compile(strategy.network, dynamic=False) if trainer.compile else strategy.network
     forward = on_process_time(network, parts.process)  # type: ignore[arg-type]
     feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()

@@ -1,6 +1,7 @@
-"""The loss on images that were not trained on, with noise and times that never change.
+"""The error on images that were not trained on, with noise and times that never change.
 
-It falls smoothly where a distance of samples is noisy, so scaling laws are fitted to it.
+It is the prediction's plain squared error, whatever the training's weighting, and falls smoothly where a
+distance of samples is noisy, so scaling laws are fitted to it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def check_size(parts: Parts, images: int) -> None:
 
 @torch.no_grad()
 def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
-    """Mean loss over the first `images` held-out images; every process takes its share.
+    """Mean squared error over the first `images` held-out images; every process takes its share.
 
     Image i has noise from the stream i and time i * golden ratio mod 1, which covers [0, 1) evenly for any
     number of images.
@@ -54,11 +55,11 @@ def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
         label = labels[index.start : index.stop].to(parts.device) if labels is not None else None
         noise = ImageNoise(SEED, index, parts.latent_shape, parts.device)()
         u = torch.tensor([i * GOLDEN % 1 for i in index], dtype=torch.float32, device=parts.device)
-        t = parts.process.times(u)
+        t = parts.process.times(1 - u)
         alpha, sigma = (per_image(v, x0) for v in parts.process.coefficients(t))
         x_t = alpha * x0 + sigma * noise
         with autocast(parts.device, parts.trainer.precision):
-            out = network(x_t, t, label)
-        sums[start] = float(parts.objective.error(out.float(), x0, noise, x_t, t).double().sum())
+            out = network(x_t, t, label)[:, : x0.shape[1]].float()  # without a learned variance
+        sums[start] = float(parts.objective.distance(out, x0, noise, t).double().sum())
     whole = {start: value for piece in parallel.gathered(sums) for start, value in piece.items()}
     return sum(whole[start] for start in sorted(whole)) / images

@@ -93,7 +93,7 @@ class Trainer:
         objective: Prediction,
         autoencoder: Autoencoder,
         data: DataSet,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[Iterable[Any]], Optimizer],
         tracker: Tracker,
         run_dir: Path,
         seed: int,
@@ -118,7 +118,10 @@ class Trainer:
         strategy = chosen(self.strategy)
         ema = averaged(model, self.ema_decay) if self.ema_decay else None
         strategy.prepare(model, ema)
-        state = TrainState(model, ema, optimizer(model.parameters()), strategy.whole)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        if learned := list(objective.parameters()):
+            groups.append({"params": learned})
+        state = TrainState(model, ema, objective, optimizer(groups), strategy.whole)
         rates = [group["lr"] for group in state.optimizer.param_groups]
         device = next(model.parameters()).device
         with StopRequest() as stop:
@@ -176,6 +179,7 @@ class Trainer:
                 if state.step:
                     visit()  # a run that broke off may have saved the step and no more
                 model.train()
+                objective.train()
                 while not ending():
                     factor = min(1.0, (state.step + 1) / max(1, self.warmup_steps))
                     for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
@@ -234,6 +238,10 @@ class Trainer:
                     loss = objective.loss(forward, x, label).mean() / self.accumulate
                 loss.backward()
             mean += loss.detach()
+        objective.learn(parallel.joined)
+        for parameter in objective.parameters():  # few and small; the network's meet on their own
+            if parameter.grad is not None:
+                parameter.grad.copy_(parallel.mean(parameter.grad))
         limit = self.gradient_clip or float("inf")
         norm = total(nn.utils.clip_grad_norm_(state.model.parameters(), limit))
         state.optimizer.step()

@@ -17,7 +17,7 @@ from dit_exp.types import Model
 
 @dataclass
 class TrainState:
-    """Weights, their average, the optimizer, and how far the run is.
+    """Weights, their average, what the objective has learned, the optimizer, and how far the run is.
 
     `whole` gives a module all its weights where processes share them. No generator state: every step draws
     from a stream of its own number.
@@ -25,6 +25,7 @@ class TrainState:
 
     model: Model
     ema: AveragedModel | None
+    objective: nn.Module
     optimizer: Optimizer
     whole: Callable[[nn.Module], nn.Module]
     step: int = 0
@@ -44,6 +45,7 @@ class TrainState:
             "images": self.images,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "ema_updates": int(self.ema.n_averaged) if self.ema is not None else 0,
@@ -51,6 +53,7 @@ class TrainState:
 
     def load(self, state: dict[str, Any], source: Path) -> None:
         load_weights(self.model, state["model"], source)
+        self.objective.load_state_dict(state["objective"])
         settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):

@@ -120,7 +120,7 @@ class FullyShard:
             return node
         try:
             like = self._like(place)
-        except AttributeError:  # a buffer
+        except (AttributeError, LookupError):  # a buffer, or what the objective has learned
             return node
         if not isinstance(like, DTensor) or node.shape != like.shape:
             return node

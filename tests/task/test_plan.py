@@ -59,9 +59,9 @@ def test_a_preset_has_its_published_size(tmp_path: Path):
 @pytest.mark.parametrize(("decay", "copies"), [(0.999, 5), (0.0, 4)])
 def test_memory_between_steps_is_weights_gradients_two_moments_and_the_average(tmp_path, decay, copies):
     run = parts(tmp_path, f"trainer.ema_decay={decay}")
-    state = TrainState(
-        run.model, averaged(run.model, decay) if decay else None, run.optimizer(run.model.parameters())
-    )
+    ema = averaged(run.model, decay) if decay else None
+    optimizer = run.optimizer(run.model.parameters())
+    state = TrainState(run.model, ema, run.objective, optimizer, lambda module: module)
     run.model(torch.randn(2, 3, 8, 8), torch.ones(2), torch.tensor([0, 1])).sum().backward()
     state.optimizer.step()
     tensors = list(run.model.parameters())
