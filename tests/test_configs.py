@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from composing import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -119,9 +120,20 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
     group, name = path.relative_to(PROJECT / "sweeps").with_suffix("").parts
     preflight(composed([f"+{group}={name}"])[0])
     for key, values in sweep.hydra.sweeper.params.items():
-        for value in str(values).split(","):
-            cfg, _ = composed([f"{key}={value}"])
+        for value in _tried(f"{key}={values}"):
+            cfg, _ = composed([f"+{group}={name}", f"{key}={value}"])
             preflight(cfg)
+
+
+def _tried(override: str) -> list[str]:
+    """The values of an axis; the ends of an interval."""
+    parsed = OverridesParser.create().parse_override(override)
+    if parsed.is_interval_sweep():
+        interval = parsed.value()
+        return [str(interval.start), str(interval.end)]
+    return (
+        list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [override.partition("=")[2]]
+    )
 
 
 # What the choices of a room share, and the parts that one choice is made of.
@@ -133,10 +145,11 @@ SHARED = {
     "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.generate.Samples", "task.measure.Speed", "task.parts.Parts", "task.parts.Setting",
+    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts", "task.parts.Setting",
     "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "trainer.strategy.DataParallel", "trainer.strategy.FullyShard",
     "weighting.image.ImageWeighting",
 }  # fmt: skip
 

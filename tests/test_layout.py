@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports from lower floors or its own folder.
 FLOORS = (
     ("errors",),
+    ("messages", "revision"),
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
@@ -79,7 +80,7 @@ def test_the_library_rooms_know_nothing_of_files_and_configuration(name: str):
 
 def test_only_the_entrance_imports_hydra():
     users = {room(p) for p in FILES if any(i.split(".")[0] == "hydra" for i in imports(p))}
-    assert users <= {"build", "check", "cli", "sweep"}
+    assert users <= {"build", "check", "cli", "messages", "sweep"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

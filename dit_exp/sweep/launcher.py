@@ -21,6 +21,7 @@ from omegaconf import open_dict
 
 from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
+from dit_exp.messages import explain
 from dit_exp.revision import revision
 from dit_exp.sweep import folder, jobs
 from dit_exp.sweep.folder import Cell, Status, Sweep
@@ -102,8 +103,6 @@ class Launcher(BaseSubmititLauncher):
                 self._requeue(cell)
             raise
         except Exception as error:
-            from dit_exp.cli import explain  # which imports this file
-
             text, _ = explain(error, [])
             log.error("%s", text)
             self._note(cell, state="failed", error=text)
