@@ -172,7 +172,7 @@ def _verify(path: Path) -> None:
     """Raises DamagedError unless the files are those that were written, all of them."""
     digest = path.with_suffix(".sha256")
     lines = digest.read_text(errors="replace").splitlines()
-    wanted = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
+    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     files = path.iterdir() if path.is_dir() else [path]
     found = {file.relative_to(path.parent).as_posix(): _sha256(file) for file in files}
     if wrong := [name for name in found | wanted if found.get(name) != wanted.get(name)]:

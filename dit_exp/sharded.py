@@ -23,14 +23,15 @@ PLACE = "__shards__"
 
 def write(state: dict[str, Any], folder: Path) -> None:
     """Writes a state whose sharded tensors are DTensors; every process calls it. Raises OSError."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     tensors: dict[str, Tensor] = {}
     rest = _taken_out(state, "", tensors)
     try:
-        dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
-    except dcp.CheckpointException as error:
+        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
         raise OSError(f"{folder} could not be written: {error}") from error
     parallel.from_main(lambda: torch.save(rest, folder / STATE))
 
@@ -41,8 +42,8 @@ def read(folder: Path, like: Callable[[str], Tensor] | None = None) -> dict[str,
     like  gives for a tensor's place ("model.blocks.0.weight") a DTensor whose layout is wanted, and every
           process calls this; without it, tensors come whole to the CPU, for this process alone
     """
-    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     rest = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     reader = HuggingFaceStorageReader(str(folder))
@@ -53,7 +54,7 @@ def read(folder: Path, like: Callable[[str], Tensor] | None = None) -> dict[str,
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this process reads alone
-        dcp.load(tensors, storage_reader=reader, no_dist=like is None)
+        load(tensors, storage_reader=reader, no_dist=like is None)
     return _put_back(rest, tensors)
 
 

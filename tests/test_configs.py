@@ -131,9 +131,9 @@ def _tried(override: str) -> list[str]:
     if parsed.is_interval_sweep():
         interval = parsed.value()
         return [str(interval.start), str(interval.end)]
-    return (
-        list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [override.partition("=")[2]]
-    )
+    if parsed.is_sweep_override():
+        return list(parsed.sweep_string_iterator())
+    return [override.partition("=")[2]]
 
 
 # What the choices of a room share, and the parts that one choice is made of.

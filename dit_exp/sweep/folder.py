@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,10 +58,13 @@ class Cell:
             return Status()
         return Status(**{key: value for key, value in stored.items() if key in vars(Status())})
 
+    def write(self, status: Status) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / STATUS_FILE, vars(status))
+
     def change(self, **changes: Any) -> None:
         """Writes the status anew with some of its fields changed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / STATUS_FILE, vars(self.status) | changes)
+        self.write(replace(self.status, **changes))
 
     @property
     def settings(self) -> dict[str, str]:
