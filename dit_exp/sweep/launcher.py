@@ -74,7 +74,7 @@ class Launcher(BaseSubmititLauncher):
         job_num: int,
         job_id: str,
         singleton_state: dict[type, Singleton],
-    ) -> None:
+    ) -> JobReturn:
         """Runs a cell; this is what a job does. Only the main process of several writes the status."""
         assert self.hydra_context is not None
         assert self.config is not None
@@ -106,6 +106,7 @@ class Launcher(BaseSubmititLauncher):
             text, _ = explain(error, [])
             log.error("%s", text)
             self._note(cell, state="failed", error=text)
+        return _returned(cell, UserError(cell.status.error))
 
     def _note(self, cell: Cell, **changes: Any) -> None:
         if parallel.world().main:
@@ -136,6 +137,7 @@ class Launcher(BaseSubmititLauncher):
         from hydra.utils import instantiate
 
         assert self.hydra_context is not None
+        assert self.config is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         return instantiate(config.tracker)
 
