@@ -54,10 +54,13 @@ ui: .venv/done
 # (MLflow's basic authentication; the first user is admin with password1234, to be changed at once).
 HOST ?= 127.0.0.1
 STORE ?= sqlite:///mlflow.db
+ARTIFACTS ?= mlartifacts
+SECRET := $(or $(MLFLOW_FLASK_SERVER_SECRET_KEY),$(shell head -c 32 /dev/urandom | sha256sum | head -c 64))
 server: .venv/done
 	@echo "tracker.uri=http://$(HOST):$(PORT)"
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination mlartifacts \
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		MLFLOW_FLASK_SERVER_SECRET_KEY=$(SECRET) \
+		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination $(ARTIFACTS) \
 		--host $(HOST) --port $(PORT) --workers 1 $(if $(AUTH),--app-name basic-auth)
 
 lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -227,3 +229,41 @@ def test_a_server_killed_in_mid_sweep_for_a_minute_loses_no_metric(tmp_path, run
         assert run.info.status == "FINISHED"
         losses = client.get_metric_history(run.info.run_id, "loss")
         assert sorted(metric.step for metric in losses) == list(range(1, 401))
+
+
+def test_the_server_for_several_machines_asks_for_a_password_where_told_to(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = [f"STORE=sqlite:///{tmp_path}/mlflow.db", f"ARTIFACTS={tmp_path}/mlartifacts", f"PORT={port}"]
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/done", "server", "AUTH=1", *places]
+    command.append(f"BIN={Path(sys.executable).parent}")
+    with (tmp_path / "server.log").open("wb") as output:
+        server = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True)
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0"
+
+    def answer(user: str | None) -> int:
+        request = urllib.request.Request(url)
+        if user:
+            request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    try:
+        end = time.monotonic() + 180
+        while True:
+            try:
+                answer(None)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "server.log").read_text()
+                assert time.monotonic() < end, (tmp_path / "server.log").read_text()
+                time.sleep(0.3)
+        assert answer(None) == 401
+        assert answer("admin:wrong") == 401
+        assert answer("admin:password1234") == 200
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
