@@ -51,7 +51,7 @@ ui: .venv/done
 		$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 # A tracking server for several machines. HOST=0.0.0.0 opens it to them, and AUTH=1 asks for user and password
-# (MLflow's basic authentication; the first user is admin with password1234, to be changed at once).
+# (MLflow's basic authentication; its first user is admin with MLFLOW_AUTH_ADMIN_PASSWORD).
 HOST ?= 127.0.0.1
 STORE ?= sqlite:///mlflow.db
 ARTIFACTS ?= mlartifacts
