@@ -157,7 +157,7 @@ def second_network(
     Raises UserError where it was trained on another process or autoencoder, or on other shapes or classes.
     """
     where = config["guidance"]["checkpoint"]
-    path, stored = checkpoint.find(where)
+    path, stored = checkpoint.find(str(where))
     for group in ("process", "autoencoder"):
         theirs, ours = stored["config"][group], config[group]
         different = [

@@ -41,7 +41,7 @@ def test_help_lists_groups_choices_and_examples():
     done = run("--help")
     assert done.returncode == 0
     assert re.search(r"^  attn: +gqa, mha\*$", done.stdout, re.MULTILINE)
-    assert re.search(r"^  model: +dit_b, dit_l, dit_s\*, dit_xl$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  model: +classifier, dit_b, dit_l, dit_s\*, dit_xl$", done.stdout, re.MULTILINE)
     edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
     assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
@@ -61,7 +61,7 @@ def test_help_lists_groups_choices_and_examples():
 
 def test_an_unknown_choice_lists_the_choices(tmp_path: Path):
     text = refused("model=dit_z", f"run_dir={tmp_path}/a")
-    assert "model=dit_z: there is no such choice. Choices of model: dit_b, dit_l, dit_s, dit_xl" in text
+    assert "model=dit_z: there is no such choice. Choices of model: classifier, dit_b, dit_l" in text
 
 
 def test_a_misspelt_key_names_the_nearest(tmp_path: Path):
@@ -88,7 +88,7 @@ def test_a_wrong_type_is_told_before_anything_is_built(tmp_path: Path):
         (["data=cifar", "data.root=/nowhere"], "data.root=/nowhere is not a folder"),
         (["trainer.batch_size=5000"], "fewer than one batch of 5000"),
         (["task=evaluate", "checkpoint=/nowhere"], "checkpoint=/nowhere does not exist"),
-        (["model.class_dropout=0", "guidance=cfg"], "guidance=cfg needs a model with a null label"),
+        (["model.class_dropout=0", "guidance=cfg"], "guidance needs a model with a null label"),
         (["metrics=fid", "metrics.cache={tmp}"], "metrics=offline"),
     ],
 )
