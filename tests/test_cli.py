@@ -42,6 +42,8 @@ def test_help_lists_groups_choices_and_examples():
     assert done.returncode == 0
     assert re.search(r"^  attn: +gqa, mha\*$", done.stdout, re.MULTILINE)
     assert re.search(r"^  model: +classifier, dit_b, dit_l, dit_s\*, dit_xl$", done.stdout, re.MULTILINE)
+    edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
+    assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
     for group in (
         "task",

@@ -26,6 +26,13 @@ COMPANIONS = {
     "objective=edm": ["process=edm"],
     "grid=respaced": ["sampler.steps=45"],
     "objective=classification": ["model=classifier", "task=classifier"],
+    "edit=inpaint": ["task=edit", "edit.image=in.png", "edit.mask=[0,0,4,4]"],
+    "edit=img2img": ["task=edit", "edit.image=in.png"],
+    "edit=interpolate": ["task=edit"],
+    "edit=interpolate_images": ["task=edit", "edit.image=in.png", "edit.other=other.png"],
+    "probe=rademacher": ["task=likelihood"],
+    "probe=gaussian": ["task=likelihood"],
+    "task=edit": ["edit=interpolate"],
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
@@ -139,6 +146,7 @@ def _tried(override: str) -> list[str]:
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.reference.Reference", "objective.prediction.Prediction",
     "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",

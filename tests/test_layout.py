@@ -22,15 +22,15 @@ FLOORS = (
     ("sharded",),
     ("nn", "checkpoint", "ema", "weighting"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "grid", "guidance", "metrics"),
-    ("trainer", "optimizer", "sweep", "scaling"),
+    ("sampler", "grid", "guidance", "metrics", "probe"),
+    ("trainer", "optimizer", "sweep", "scaling", "edit"),
     ("report",),
     ("task",),
     ("build", "check", "cli", "help"),
 )
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
-    "guidance",
+    "guidance", "probe",
 )  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
@@ -98,9 +98,11 @@ def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
     beside = {"nn", "sweep", "scaling", "report", "__pycache__"}
     assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - beside
+    always = composed([])[1]
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
-            target = composed([f"{path.parent.name}={path.stem}"])[0][path.parent.name]["_target_"]
+            plus = "" if path.parent.name in always else "+"  # a group of one task alone
+            target = composed([f"{plus}{path.parent.name}={path.stem}"])[0][path.parent.name]["_target_"]
             assert target.split(".")[:2] == ["dit_exp", path.parent.name], path
 
 

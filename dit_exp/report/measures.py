@@ -7,7 +7,7 @@ from typing import Any
 
 from dit_exp.report.statistics import Estimate
 
-LOWER = {"fd", "fid", "kd", "kid", "loss"}
+LOWER = {"bits", "fd", "fid", "kd", "kid", "loss"}
 HIGHER = {"is", "precision", "recall"}
 
 LOSSES = ("validation_loss", "loss")

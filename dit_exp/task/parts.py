@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
@@ -53,3 +54,13 @@ class Parts(Setting):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         return self.autoencoder.latent_shape(self.data.image_shape)
+
+
+def trained(parts: Parts) -> dict[str, Any]:
+    """The checkpoint that the weights came from. Raises UserError where there is none."""
+    if parts.source is None:
+        raise UserError(
+            f"task={parts.choices['task']} needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint "
+            "file."
+        )
+    return parts.source

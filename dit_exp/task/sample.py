@@ -11,7 +11,7 @@ from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
 from dit_exp.task.generate import Samples, check_batch_size, draw_grid, draw_progress, generate
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Parts, trained
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,7 @@ def sample(
     png  samples/000000.png and so on   npz  samples.npz with arr_0, uint8 (N, H, W, 3), and label where there
          are classes
     """
-    if parts.source is None:
-        raise UserError("task=sample needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
+    source = trained(parts)
     check_batch_size(batch_size)
     if num_images < 1:
         raise UserError(f"task.num_images={num_images} must be at least 1.")
@@ -37,7 +36,7 @@ def sample(
         if main:
             draw_grid(parts, parts.model, parts.run_dir / "samples.png")
             draw_progress(parts, parts.model, parts.run_dir / "progress.png")
-        parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
+        parts.tracker.image("samples", parts.run_dir / "samples.png", source["step"])
         pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
         if format == "npz":
             shares = parallel.gathered(list(pieces))

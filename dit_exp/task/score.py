@@ -30,7 +30,7 @@ def score(
         "ema_decay": parts.source["ema_decay"] if parts.source else parts.trainer.ema_decay,
         "nfe": parts.sampler.evaluations,
         **{
-            group: _described(parts, group)
+            group: described(parts, group)
             for group in ("sampler", "grid", "guidance", "process", "objective")
         },
         "precision": parts.trainer.precision,
@@ -40,7 +40,7 @@ def score(
     }
 
 
-def _described(parts: Parts, group: str) -> dict[str, Any]:
+def described(parts: Parts, group: str) -> dict[str, Any]:
     """A choice by name, with its keys."""
     keys = {k: v for k, v in parts.config[group].items() if not k.startswith("_") and not isinstance(v, dict)}
     return {"name": parts.choices[group], **keys}
