@@ -19,7 +19,7 @@ from dit_exp.errors import UserError
 
 SWEEP_FILE, STATUS_FILE = "sweep.json", "status.json"
 
-State = Literal["waiting", "running", "requeued", "finished", "failed"]
+State = Literal["waiting", "running", "requeued", "stopped", "finished", "failed"]
 
 
 @dataclass

@@ -16,6 +16,12 @@ from typing import Any
 from dit_exp import parallel
 from dit_exp.errors import UserError
 
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
+"""States of a job that Slurm does not start again."""
+
 FRESH = 5.0
 """Seconds for which a listing of the cluster's jobs is believed."""
 
@@ -109,11 +115,14 @@ class SlurmQueue(Queue):
         if job is None:
             return False
         if time.monotonic() - self._asked >= FRESH:
-            command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+            command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T"]
+            command.append(f"--user={getpass.getuser()}")
             listing = subprocess.run(command, capture_output=True, text=True, check=False)
             if listing.returncode:
                 return True
-            self._listed, self._asked = set(listing.stdout.split()), time.monotonic()
+            lines = (line.split() for line in listing.stdout.splitlines())
+            self._listed = {name for name, state in lines if state not in ENDED}
+            self._asked = time.monotonic()
         if job in self._listed:
             self._missing.pop(job, None)
             return True
@@ -156,13 +165,14 @@ def _quoted(text: str) -> str:
     return shlex.quote(text)
 
 
-def _in_a_job() -> bool:
+def in_a_job() -> bool:
+    """Whether submitit has started this process."""
     return "SUBMITIT_FOLDER" in os.environ
 
 
 def own() -> str | None:
     """The name of the job that this process is of."""
-    if not _in_a_job():
+    if not in_a_job():
         return None
     import submitit
 
@@ -171,7 +181,7 @@ def own() -> str | None:
 
 def own_log() -> str | None:
     """The file that this job's errors go to."""
-    if not _in_a_job():
+    if not in_a_job():
         return None
     import submitit
 
@@ -183,7 +193,7 @@ def requeue() -> None:
 
     Raises what submitit raises for a job that had its time too often.
     """
-    if not _in_a_job():
+    if not in_a_job():
         return
     signal.raise_signal(signal.SIGUSR2)
     while not parallel.world().main:  # the main process does it, and the cluster then ends the others

@@ -24,7 +24,7 @@ from dit_exp.errors import Stopped, UserError
 from dit_exp.messages import explain
 from dit_exp.revision import revision
 from dit_exp.sweep import folder, jobs
-from dit_exp.sweep.folder import Cell, Status, Sweep
+from dit_exp.sweep.folder import Cell, State, Status, Sweep
 from dit_exp.sweep.parent import parent_run
 from dit_exp.sweep.summary import counts, summary
 
@@ -98,7 +98,7 @@ class Launcher(BaseSubmititLauncher):
             value = done.return_value
             self._note(cell, state="finished", value=None if value is None else float(value))
         except Stopped as stopped:
-            self._note(cell, state="requeued" if stopped.preempted else "failed", error=str(stopped))
+            self._note(cell, state=self._stopped(stopped), error=str(stopped))
             if stopped.preempted:
                 self._requeue(cell)
             raise
@@ -107,6 +107,12 @@ class Launcher(BaseSubmititLauncher):
             log.error("%s", text)
             self._note(cell, state="failed", error=text)
         return _returned(cell, UserError(cell.status.error))
+
+    def _stopped(self, stopped: Stopped) -> State:
+        """What a signal makes of a cell. A job that got SIGTERM may be started again: its queue knows."""
+        if stopped.preempted:
+            return "requeued"
+        return "stopped" if jobs.in_a_job() else "failed"
 
     def _note(self, cell: Cell, **changes: Any) -> None:
         if parallel.world().main:

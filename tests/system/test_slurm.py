@@ -153,8 +153,8 @@ def test_preempted_and_requeued_jobs_go_on_in_the_same_run(slurm: Cluster, tmp_p
 
 
 def test_a_job_whose_time_is_up_is_started_again_and_goes_on(slurm: Cluster, tmp_path: Path):
-    words = ["trainer.max_steps=100000", "trainer.max_minutes=0.75", "seed=0", "run_dir=s"]
-    times = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30"]
+    words = ["trainer.max_steps=1000000", "trainer.max_minutes=1.7", "seed=0", "run_dir=s"]
+    times = ["hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30"]
     run = start(slurm, tmp_path, *words, "trainer.checkpoint_every=100000", *times)
     until(lambda: sweep_of_or_none(tmp_path / "s") == "requeued", "a requeue before the timeout", run)
     until(lambda: [state for _, state, _ in jobs(slurm)] == ["PENDING"], "a pending job", run)
@@ -162,7 +162,7 @@ def test_a_job_whose_time_is_up_is_started_again_and_goes_on(slurm: Cluster, tmp
     finish(run)
     status = sweep_of(tmp_path / "s")[0].status
     assert (status.state, status.attempts) == ("finished", 2)
-    assert json.loads((tmp_path / "s" / "0" / "metrics.json").read_text())["minutes"] >= 0.75
+    assert json.loads((tmp_path / "s" / "0" / "metrics.json").read_text())["minutes"] >= 1.7
 
 
 def sweep_of_or_none(place: Path) -> str | None:
