@@ -55,13 +55,16 @@ ui: .venv/done
 HOST ?= 127.0.0.1
 STORE ?= sqlite:///mlflow.db
 ARTIFACTS ?= mlartifacts
+# Names by which other machines call it, login1:5000 say; private addresses are allowed without.
+ALLOWED ?= $(if $(filter 0.0.0.0,$(HOST)),$(shell hostname):$(PORT))
 SECRET := $(or $(MLFLOW_FLASK_SERVER_SECRET_KEY),$(shell head -c 32 /dev/urandom | sha256sum | head -c 64))
 server: .venv/done
-	@echo "tracker.uri=http://$(HOST):$(PORT)"
+	@echo "tracker.uri=http://$(if $(filter 0.0.0.0,$(HOST)),$(shell hostname),$(HOST)):$(PORT)"
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		MLFLOW_FLASK_SERVER_SECRET_KEY=$(SECRET) \
 		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination $(ARTIFACTS) \
-		--host $(HOST) --port $(PORT) --workers 1 $(if $(AUTH),--app-name basic-auth)
+		--host $(HOST) --port $(PORT) --workers 1 $(if $(AUTH),--app-name basic-auth) \
+		$(if $(ALLOWED),--allowed-hosts $(ALLOWED))
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -87,7 +87,11 @@ def save_shards(state: dict[str, Any], path: Path, keep: int) -> None:
         _keep_newest(path.parent, keep)
 
     parallel.from_main(clear)
-    sharded.write(state, part)
+    try:
+        sharded.write(state, part)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     here = parallel.world()
     own = sorted(part.iterdir())[here.rank :: here.size]
     digests = parallel.gathered([f"{_sha256(file)}  {path.name}/{file.name}" for file in own])
@@ -186,7 +190,7 @@ def newest(run_dir: Path, like: Callable[[str], Tensor] | None = None) -> tuple[
 
     Raises UserError where there are checkpoints and none is whole.
     """
-    paths = _by_step(run_dir / "checkpoints")
+    paths = parallel.from_main(lambda: _by_step(run_dir / "checkpoints"))
     for path in reversed(paths):
         try:
             if not path.with_suffix(".sha256").exists():
@@ -207,7 +211,10 @@ def set_aside(run_dir: Path, after: int) -> None:
     for path in _by_step(run_dir / "checkpoints"):
         if _step(path) > after:
             path.with_suffix(".sha256").unlink(missing_ok=True)
-            path.replace(path.with_suffix(".aside"))
+            aside = path.with_suffix(".aside")
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            path.replace(aside)
 
 
 def find(where: str) -> tuple[Path, dict[str, Any]]:

@@ -33,7 +33,14 @@ def write(state: dict[str, Any], folder: Path) -> None:
         save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
     except CheckpointException as error:
         raise OSError(f"{folder} could not be written: {error}") from error
-    parallel.from_main(lambda: torch.save(rest, folder / STATE))
+
+    def write_rest() -> None:
+        try:
+            torch.save(rest, folder / STATE)
+        except RuntimeError as error:  # torch wraps what the file raised
+            raise OSError(f"{folder / STATE} could not be written: {error}") from error
+
+    parallel.from_main(write_rest)
 
 
 def read(folder: Path, like: Callable[[str], Tensor] | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,9 @@ ENDED = {
     "TIMEOUT",
 }  # fmt: skip
 """States of a job that Slurm does not start again."""
+
+HANDED_ON = ("DIT_EXP_HOME", "PYTHONPATH", "DIT_EXP_CACHE", "MLFLOW_TRACKING_URI")
+"""What a job needs of the launching process's environment."""
 
 FRESH = 5.0
 """Seconds for which a listing of the cluster's jobs is believed."""
@@ -87,9 +91,10 @@ class SlurmQueue(Queue):
         if self.params["tasks_per_node"] is None:
             self.params["tasks_per_node"] = self.params["gpus_per_node"] or 1
         # A cluster need not hand the environment on.
-        own = [f"export {name}={_quoted(os.environ[name])}" for name in ("DIT_EXP_HOME", "PYTHONPATH")]
+        own = [f"export {name}={shlex.quote(os.environ[name])}" for name in HANDED_ON if name in os.environ]
         self.params["setup"] = [*own, *(self.params["setup"] or [])]
         self._listed: set[str] = set()
+        self._submitted: set[str] = set()
         self._asked = -FRESH
         self._missing: dict[str, float] = {}
 
@@ -97,7 +102,9 @@ class SlurmQueue(Queue):
         from submitit.core.utils import FailedJobError
 
         try:
-            return super()._submit(call, arguments)
+            submitted = super()._submit(call, arguments)
+            self._submitted |= {job.job_id for job in submitted}
+            return submitted
         except (FailedJobError, subprocess.SubprocessError) as error:
             lines = [line for line in str(error).splitlines() if "sbatch" in line] or [str(error)]
             raise UserError(
@@ -111,7 +118,10 @@ class SlurmQueue(Queue):
         return 10**6
 
     def active(self, job: str | None) -> bool:
-        """A job that two listings in a row do not have is gone; one that cannot be asked for is there."""
+        """A job that two listings in a row do not have is gone; one that cannot be asked for is there.
+
+        One listing alone may come before the cluster knows of a job that was just submitted.
+        """
         if job is None:
             return False
         if time.monotonic() - self._asked >= FRESH:
@@ -126,7 +136,7 @@ class SlurmQueue(Queue):
         if job in self._listed:
             self._missing.pop(job, None)
             return True
-        return self._missing.setdefault(job, self._asked) == self._asked
+        return job in self._submitted and self._missing.setdefault(job, self._asked) == self._asked
 
     def left_behind(self, jobs: str) -> str:
         return f"The jobs go on; `scancel {jobs}` ends them."
@@ -140,6 +150,7 @@ class LocalQueue(Queue):
     def __init__(self, params: dict[str, Any]) -> None:
         super().__init__(params)
         self.at_once = self.params.pop("at_once")
+        self.params["tasks_per_node"] = 1
         if self.at_once < 1:
             raise UserError(f"hydra.launcher.at_once={self.at_once} must be at least 1.")
         self._jobs: dict[str, Any] = {}
@@ -159,30 +170,15 @@ class LocalQueue(Queue):
         return f"The processes {jobs} end with what they were doing."
 
 
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
-
-
 def in_a_job() -> bool:
     """Whether submitit has started this process."""
     return "SUBMITIT_FOLDER" in os.environ
 
 
-def own() -> str | None:
-    """The name of the job that this process is of."""
+def own_log(cell: Path) -> str:
+    """The file that this job's errors go to; outside of one, the log of the cell's folder."""
     if not in_a_job():
-        return None
-    import submitit
-
-    return submitit.JobEnvironment().job_id
-
-
-def own_log() -> str | None:
-    """The file that this job's errors go to."""
-    if not in_a_job():
-        return None
+        return str(cell / "run.log")
     import submitit
 
     return str(submitit.JobEnvironment().paths.stderr)

@@ -8,6 +8,7 @@ its folder says, so a launching process that was ended finds its jobs again.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -27,8 +28,12 @@ from dit_exp.sweep import folder, jobs
 from dit_exp.sweep.folder import Cell, State, Status, Sweep
 from dit_exp.sweep.parent import parent_run
 from dit_exp.sweep.summary import counts, summary
+from dit_exp.tracker.spool import FOLDER, known_run
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 20.0
+"""Seconds to wait for the tracking server before the runs begin, and before the end."""
 
 POLL = 1.0
 """Seconds between looks at the cells' folders."""
@@ -56,13 +61,14 @@ class Launcher(BaseSubmititLauncher):
             done = f", {len(cells) - len(waiting)} of them done" if len(waiting) < len(cells) else ""
             log.info("%d runs%s, in %s", len(cells), done, root)
             with parent_run(self._tracker(named[0]), sweep) as tracker:
+                _await_run(root)
                 try:
                     self._work(sweep, {cells[i].number: named[i] for i in waiting})
                 finally:
-                    tracker.log(counts(sweep), step=0)
-                    for cell in cells:
-                        if cell.status.state in ("finished", "failed"):
-                            tracker.deliver(cell.folder)
+                    tracker.log(counts(sweep), step=sum(cell.status.attempts for cell in sweep.cells))
+                    _await_run(root)
+                    ended = [cell for cell in cells if cell.status.state in ("finished", "failed")]
+                    all(tracker.deliver(cell.folder) for cell in ended)  # up to the first that it cannot send
             print(summary(folder.read(root)))
         failure = _failure(cells, sweep)
         return [_returned(cell, failure) for cell in cells]
@@ -86,7 +92,13 @@ class Launcher(BaseSubmititLauncher):
             config.hydra.job.id, config.hydra.job.num = job_id, job_num
         root = Path(str(config.hydra.sweep.dir))
         cell = next(cell for cell in folder.read(root).cells if cell.number == job_num)
-        self._note(cell, state="running", attempts=cell.status.attempts + 1, error=None, log=jobs.own_log())
+        self._note(
+            cell,
+            state="running",
+            attempts=cell.status.attempts + 1,
+            error=None,
+            log=jobs.own_log(cell.folder),
+        )
         try:
             done = run_job(
                 hydra_context=self.hydra_context,
@@ -101,11 +113,15 @@ class Launcher(BaseSubmititLauncher):
             self._note(cell, state=self._stopped(stopped), error=str(stopped))
             if stopped.preempted:
                 self._requeue(cell)
+            if jobs.in_a_job():
+                raise SystemExit(stopped.code) from None
             raise
         except Exception as error:
             text, _ = explain(error, [])
             log.error("%s", text)
             self._note(cell, state="failed", error=text)
+            if parallel.world().size > 1:  # the others would wait for this one
+                raise SystemExit(1) from None
         return _returned(cell, UserError(cell.status.error))
 
     def _stopped(self, stopped: Stopped) -> State:
@@ -131,13 +147,19 @@ class Launcher(BaseSubmititLauncher):
 
         assert self.hydra_context is not None
         assert self.config is not None
-        seen = []
+        seen, refused = [], []
         for overrides in job_overrides:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-            if "data" in config and config.data not in seen:
-                seen.append(config.data)
-                with open_dict(config):
-                    instantiate(config.data).check()
+            if config.checkpoint is not None or config.data in seen:  # a checkpoint brings its own data
+                continue
+            seen.append(config.data)
+            try:
+                instantiate(config.data).check()
+            except UserError as error:
+                refused.append(error)
+                log.warning("%s", error)
+        if refused and len(refused) == len(seen):
+            raise refused[0]
 
     def _tracker(self, overrides: list[str]) -> Any:
         from hydra.utils import instantiate
@@ -215,9 +237,25 @@ class SlurmLauncher(_Submitting):
 
 
 class LocalLauncher(_Submitting):
-    """Each cell is a process of this machine, `at_once` of them together."""
+    """Each cell is a process of this machine, `at_once` of them together, each on a GPU where there is one."""
 
     queue = jobs.LocalQueue
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self.gpus = seen.split(",") if seen else [str(gpu) for gpu in range(self.params["at_once"])]
+        return super().launch(job_overrides, initial_job_idx)
+
+    def __call__(
+        self,
+        sweep_overrides: list[str],
+        job_dir_key: str,
+        job_num: int,
+        job_id: str,
+        singleton_state: dict[type, Singleton],
+    ) -> JobReturn:
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[job_num % len(self.gpus)]  # submitit shows it none
+        return super().__call__(sweep_overrides, job_dir_key, job_num, job_id, singleton_state)
 
 
 def _cells(root: Path, command: list[str], job_overrides: Sequence[Sequence[str]], first: int) -> list[Cell]:
@@ -234,21 +272,35 @@ def _cells(root: Path, command: list[str], job_overrides: Sequence[Sequence[str]
             )
     else:
         sweep = Sweep(root, root.name.rpartition("-")[0] or root.name, command, [], code)
-    known, cells = {cell.number: cell for cell in sweep.cells}, []
+    known, cells, axes = {cell.number: cell for cell in sweep.cells}, [], set(sweep.axes)
     for number, overrides in enumerate(job_overrides, start=first):
         own = [o for o in overrides if not o.startswith(("hydra.", "hydra/", "run_dir="))]
         cell = known.get(number)
         if cell is None:
             cell = Cell(number, own, root / str(number))
             sweep.cells.append(cell)
-        elif cell.overrides != own:
+        elif _on(axes, cell.overrides) != _on(axes, own):
             raise UserError(
                 f"{root} holds another sweep: its run {number} is {' '.join(cell.overrides)}, and this "
                 f"command's is {' '.join(own)}. Pass another run_dir."
             )
+        elif cell.overrides != own:  # a larger budget, say: the run itself knows whether it may go on so
+            cell.overrides = own
+            cell.change(state="waiting")
         cells.append(cell)
     sweep.write()
     return cells
+
+
+def _on(axes: set[str], overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if override.lstrip("+").partition("=")[0] in axes]
+
+
+def _await_run(root: Path) -> None:
+    """Waits a little until the tracking server has named the sweep's run, which its cells refer to."""
+    end = time.monotonic() + PATIENCE
+    while (root / FOLDER).exists() and known_run(root) is None and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def _failure(cells: list[Cell], sweep: Sweep) -> UserError:

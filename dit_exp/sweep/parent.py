@@ -29,7 +29,8 @@ def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
     except BaseException:
         tracker.finish("FAILED")
         raise
-    tracker.finish()
+    failed = any(cell.status.state == "failed" for cell in sweep.cells)
+    tracker.finish("FAILED" if failed else "FINISHED")
 
 
 @contextmanager

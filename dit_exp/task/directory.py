@@ -26,6 +26,8 @@ SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
 So may the number of processes, and with processes x accumulate unchanged it draws the same at random.
 """
 
+PREEMPTED = 128 + signal.SIGUSR2
+
 WAIT = 600.0
 """Seconds that a restarted job waits for its first process to let go of the run directory."""
 
@@ -47,7 +49,12 @@ def locked(run_dir: Path) -> Iterator[None]:
                 try:
                     return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if time.monotonic() - started > (WAIT if "SLURM_RESTART_COUNT" in os.environ else 0):
+                    again = "SLURM_RESTART_COUNT" in os.environ
+                    if again and time.monotonic() - started > WAIT:  # it goes on well: look in again later
+                        raise Stopped(
+                            f"run_dir={run_dir} is in use by this job's first process.", PREEMPTED
+                        ) from None
+                    if not again:
                         raise UserError(
                             f"run_dir={run_dir} is in use by another process. "
                             "Wait for it, or pass another run_dir."
@@ -62,7 +69,12 @@ def locked(run_dir: Path) -> Iterator[None]:
 def terminable(run_dir: Path) -> Iterator[None]:
     """SIGTERM and SIGUSR2 end the task with a message; the training loop has its own way while it runs."""
 
+    received: list[int] = []
+
     def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:  # what the first one began, as telling the tracker, is not broken off
+            return
         name = signal.Signals(number).name
         raise Stopped(f"Stopped by {name}. The same command with run_dir={run_dir} goes on.", 128 + number)
 
@@ -87,15 +99,17 @@ def _check(parts: Parts) -> None:
 
     if not any((parts.run_dir / "checkpoints").glob("step_*[0-9].*")):
         return
-    if parts.choices["task"] != "train":
+    config = parts.run_dir / "config.yaml"
+    stored = yaml.safe_load(config.read_text()) if config.exists() else None
+    task = "dit_exp.task.train.train" if stored is None else stored["task"]["_target_"]
+    if task != parts.config["task"]["_target_"]:
         raise UserError(
             f"run_dir={parts.run_dir} holds a training run, and task={parts.choices['task']} would "
             "overwrite it. Pass another run_dir; checkpoint= names the run to read."
         )
-    config = parts.run_dir / "config.yaml"
-    if not parts.trainer.resume or not config.exists():
+    if not parts.trainer.resume or stored is None:
         return
-    if lines := differences(yaml.safe_load(config.read_text()), parts.config):
+    if lines := differences(stored, parts.config):
         listed = "\n  ".join(lines)
         raise UserError(
             f"run_dir={parts.run_dir} holds a run of another configuration:\n  {listed}\n"

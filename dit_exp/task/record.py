@@ -10,7 +10,7 @@ from typing import Any
 from dit_exp import parallel
 from dit_exp.errors import Stopped
 from dit_exp.revision import revision
-from dit_exp.sweep.folder import SWEEP_FILE
+from dit_exp.sweep.folder import SWEEP_FILE, write_json
 from dit_exp.task import directory
 from dit_exp.task.parts import Parts
 
@@ -75,5 +75,5 @@ def write_metrics(parts: Parts, values: dict[str, Any]) -> None:
     if not parallel.world().main:
         return
     path = parts.run_dir / METRICS_FILE
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    write_json(path, values)
     parts.tracker.artifact(path)

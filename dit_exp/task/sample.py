@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ def sample(
     if num_images < 1:
         raise UserError(f"task.num_images={num_images} must be at least 1.")
     folder = parts.run_dir / "samples"
-    if format == "png" and folder.exists():
+    if format == "png" and folder.exists() and not _begun(parts):
         raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")
     with record.recorded(parts):
         main = parallel.world().main
@@ -49,6 +50,15 @@ def sample(
                 for i, image in enumerate(piece.images, start=piece.start):
                     save_png(image, folder / f"{i:06d}.png")
     log.info("%d images and their grid, samples.png, in %s", num_images, parts.run_dir)
+
+
+def _begun(parts: Parts) -> bool:
+    """Whether a job that was started again has begun this: the same images are then drawn once more."""
+    import yaml
+
+    config = parts.run_dir / "config.yaml"
+    again = "SLURM_RESTART_COUNT" in os.environ and config.exists()
+    return again and yaml.safe_load(config.read_text()) == parts.config
 
 
 def write_npz(pieces: list[Samples], path: Path) -> None:

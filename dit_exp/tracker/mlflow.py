@@ -98,18 +98,24 @@ class MlflowTracker:
                 self._run_dir,
             )
 
-    def deliver(self, run_dir: Path) -> None:
-        """Sends what a run that has ended in a directory could not send."""
+    def deliver(self, run_dir: Path) -> bool:
+        """Sends what a run that has ended in a directory could not send; tells whether all of it is sent."""
         if not (run_dir / FOLDER).exists():
-            return
-        spool = Spool(run_dir / FOLDER)
+            return True
+        spool, left = Spool(run_dir / FOLDER), 0
         if spool.unsent():
             sender = Sender(spool, Store(self.uri, self.experiment, spool))
             sender.start()
             sender.finish(self.patience)
             if left := spool.unsent():
-                log.warning("%d events of %s could not be sent to %s.", left, run_dir, shown(self.uri))
+                log.warning(
+                    "%d events of %s could not be sent to %s. The same command sends what is left.",
+                    left,
+                    run_dir,
+                    shown(self.uri),
+                )
         spool.close()
+        return not left
 
     def _put(self, **event: Any) -> None:
         try:

@@ -28,8 +28,9 @@ class NoTracker:
     def artifact(self, path: Path) -> None:
         """Nothing to keep it in."""
 
-    def deliver(self, run_dir: Path) -> None:
+    def deliver(self, run_dir: Path) -> bool:
         """Nothing to send."""
+        return True
 
     def finish(self, status: str = "FINISHED") -> None:
         """Nothing to finish."""

@@ -29,7 +29,7 @@ from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
 from dit_exp.trainer.progress import Progress
-from dit_exp.trainer.signals import StopRequest
+from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
 from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
@@ -134,7 +134,8 @@ class Trainer:
                     state.step
                 )
             pending: list[tuple[int, float, Tensor, Tensor]] = []
-            saved, stopped_by = state.step, 0
+            saved = state.step
+            stopped_by: signal.Signals | None = None
 
             def flush() -> None:
                 """Brings the losses since the last one to the trace and the tracker."""
@@ -153,11 +154,20 @@ class Trainer:
 
             def visit() -> None:
                 """Calls what is due at this step, outside the time that counts."""
-                nonlocal started
+                nonlocal started, saved
                 before = time.monotonic()
-                for every, action in visits:
-                    if every and state.step % every == 0:
-                        action(state)
+                due = [action for every, action in visits if every and state.step % every == 0]
+                if due and saved != state.step:  # it may take longer than a cluster gives
+                    if pending:
+                        flush()
+                    if self._save(state, strategy, config, choices, run_dir, saved):
+                        saved = state.step
+                if due:
+                    with stop.heeded(
+                        f"at step {saved}. The same command goes on from the newest checkpoint."
+                    ):
+                        for action in due:
+                            action(state)
                 model.train()
                 started += time.monotonic() - before
                 progress.leave_out(time.monotonic() - before)
@@ -166,9 +176,9 @@ class Trainer:
                 """Whether to stop here, which all processes must answer alike."""
                 nonlocal stopped_by
                 late = self.max_seconds is not None and state.seconds >= self.max_seconds
-                number, over = parallel.largest(stop.number or 0, float(here.main and late))
-                stopped_by = 0 if over or self._complete(state) else int(number)
-                return bool(over or stopped_by) or self._complete(state)
+                heaviest, over = parallel.largest(weight(stop.number), float(here.main and late))
+                stopped_by = SIGNALS[int(heaviest)]
+                return bool(over) or stopped_by is not None or self._complete(state)
 
             def piece_of_step(piece: int) -> AbstractContextManager[None]:
                 torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
@@ -201,8 +211,9 @@ class Trainer:
                     flush()
             if saved != state.step:
                 self._save(state, strategy, config, choices, run_dir, saved, ending=True)
-            if stopped_by:
-                name = signal.Signals(stopped_by).name
+            stopped_by = SIGNALS[int(parallel.largest(weight(stop.number))[0])]
+            if stopped_by is not None:
+                name = stopped_by.name
                 saving = f"after step {state.step}; the state is saved in {run_dir}."
                 raise Stopped(
                     f"Stopped by {name} {saving if state.step else 'before the first step.'} "

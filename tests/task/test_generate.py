@@ -185,7 +185,7 @@ class Counting:
     def prepare(self, data) -> None:
         pass
 
-    def update(self, images) -> None:
+    def update(self, images, start=0) -> None:
         self.seen.append(images)
 
     def compute(self):
@@ -238,7 +238,7 @@ def test_checkpoint_is_not_for_training(trained, tmp_path: Path):
 def test_sampling_and_scoring_do_not_write_into_a_training_run(trained):
     before = (trained.run_dir / "config.yaml").read_bytes()
     run = parts(trained.run_dir, f"checkpoint={trained.run_dir}")
-    run.choices["task"] = "sample"
+    run.choices["task"], run.config["task"] = "sample", {"_target_": "dit_exp.task.sample.sample"}
     with pytest.raises(UserError, match=r"holds a training run, and task=sample would overwrite it"):
         sample(run)
     assert (trained.run_dir / "config.yaml").read_bytes() == before
