@@ -27,7 +27,7 @@ from dit_exp.revision import revision
 from dit_exp.sweep import folder, jobs
 from dit_exp.sweep.folder import Cell, State, Status, Sweep
 from dit_exp.sweep.parent import parent_run
-from dit_exp.sweep.summary import counts, summary
+from dit_exp.sweep.summary import counts, scored, summary
 from dit_exp.tracker.spool import FOLDER, known_run
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class Launcher(BaseSubmititLauncher):
                     self._work(sweep, {cells[i].number: named[i] for i in waiting})
                 finally:
                     tracker.log(counts(sweep), step=sum(cell.status.attempts for cell in sweep.cells))
+                    if columns := scored(sweep):
+                        tracker.view(root.name, columns, list(sweep.axes))
                     _await_run(root)
                     ended = [cell for cell in cells if cell.status.state in ("finished", "failed")]
                     all(tracker.deliver(cell.folder) for cell in ended)  # up to the first that it cannot send
@@ -237,7 +239,7 @@ class SlurmLauncher(_Submitting):
 
 
 class LocalLauncher(_Submitting):
-    """Each cell is a process of this machine, `at_once` of them together, each on a GPU where there is one."""
+    """Each cell is a process of this machine, `at_once` of them each on a GPU of its own where it can."""
 
     queue = jobs.LocalQueue
 

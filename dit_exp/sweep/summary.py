@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from dit_exp.metrics.names import with_counts
 from dit_exp.sweep.folder import Sweep
 
 PLAN_FILE = "plan.json"
@@ -17,6 +18,16 @@ def counts(sweep: Sweep) -> dict[str, float]:
         "failed": float(sum(status.state == "failed" for status in statuses)),
         "restarts": float(sum(max(0, status.attempts - 1) for status in statuses)),
     }
+
+
+def scored(sweep: Sweep) -> list[str]:
+    """The trackers' names of the runs' scores and validation loss, those that some run has."""
+    names: dict[str, None] = {}
+    for metrics in (cell.metrics for cell in sweep.cells):
+        names |= dict.fromkeys(with_counts(metrics.get("scores", {}), metrics.get("protocol", {})))
+    if any(cell.metrics.get("validation_loss") is not None for cell in sweep.cells):
+        names["validation_loss"] = None
+    return list(names)
 
 
 def summary(sweep: Sweep) -> str:

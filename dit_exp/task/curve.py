@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dit_exp import parallel
+from dit_exp.metrics.names import with_counts
 from dit_exp.task.parts import Parts
-from dit_exp.task.score import score, with_counts
+from dit_exp.task.score import score
 from dit_exp.task.validate import validation_loss
 from dit_exp.trainer.history import read_rows, write_rows
 from dit_exp.trainer.state import TrainState

@@ -16,13 +16,14 @@ from dit_exp.errors import UserError
 from dit_exp.grid.karras import Karras
 from dit_exp.guidance.none import NoGuidance
 from dit_exp.images import to_model_range
+from dit_exp.metrics.names import with_counts
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.sampler.likelihood import log_likelihood
 from dit_exp.seeds import streams
 from dit_exp.task import record
 from dit_exp.task.generate import check_batch_size
 from dit_exp.task.parts import Parts, trained
-from dit_exp.task.score import described, with_counts
+from dit_exp.task.score import described
 from dit_exp.types import DiscreteSteps
 
 log = logging.getLogger(__name__)

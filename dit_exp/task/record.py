@@ -18,7 +18,10 @@ METRICS_FILE = "metrics.json"
 
 
 def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
-    """Parameters for a tracker: `attn`: gqa, `attn.kv_heads`: 2. What a model was handed is not repeated."""
+    """Parameters for a tracker: `attn`: gqa, `attn.kv_heads`: 2. What a model was handed is not repeated.
+
+    Nor is the run directory, which no two runs share and which is a tag.
+    """
     flat: dict[str, Any] = dict(choices)
     for key, value in config.items():
         if not isinstance(value, dict):
@@ -27,7 +30,7 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
         for name, inner in value.items():
             if not name.startswith("_") and not isinstance(inner, dict):
                 flat[f"{key}.{name}"] = inner
-    return {key: value for key, value in flat.items() if value is not None}
+    return {key: value for key, value in flat.items() if value is not None and key != "run_dir"}
 
 
 @contextmanager

@@ -46,13 +46,6 @@ def described(parts: Parts, group: str) -> dict[str, Any]:
     return {"name": parts.choices[group], **keys}
 
 
-def with_counts(scores: dict[str, float], protocol: dict[str, Any]) -> dict[str, float]:
-    """Scores by a name that holds the count, fid_50k, so that two counts never share a column."""
-    n = protocol.get("n", 0)
-    count = f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
-    return {f"{name}_{count}": value for name, value in scores.items()}
-
-
 def leading(scores: dict[str, float], loss: float) -> float:
     """The number a sweep compares runs by: the first score, or the loss where there is none."""
     return next(iter(scores.values()), loss)

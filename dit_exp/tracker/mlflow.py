@@ -98,6 +98,9 @@ class MlflowTracker:
                 self._run_dir,
             )
 
+    def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
+        self._put(kind="view", name=name, metrics=metrics, parameters=parameters)
+
     def deliver(self, run_dir: Path) -> bool:
         """Sends what a run that has ended in a directory could not send; tells whether all of it is sent."""
         if not (run_dir / FOLDER).exists():

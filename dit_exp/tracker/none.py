@@ -28,6 +28,9 @@ class NoTracker:
     def artifact(self, path: Path) -> None:
         """Nothing to keep it in."""
 
+    def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
+        """Nothing to view."""
+
     def deliver(self, run_dir: Path) -> bool:
         """Nothing to send."""
         return True

@@ -7,6 +7,7 @@ fails is made again by the sender, which knows what waits behind it.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ SETTINGS = {
 
 PARAMETERS, LENGTH = 100, 6000
 """MLflow's limits: parameters in a request, characters in a parameter."""
+
+
+VIEW = "mlflow.sharedViewState."
+"""What MLflow's UI calls a view, with its name behind it, among an experiment's tags."""
 
 
 class Refused(Exception):
@@ -93,6 +98,8 @@ class Store:
                 path = self.spool.kept(event["file"])
                 if path.exists():
                     client.log_artifact(run_id, str(path))
+            case "view":
+                self._view(client, run_id, event)
             case "finish":
                 for key, value in _parent(event).items():  # it may have been away at the start
                     client.set_tag(run_id, key, value)
@@ -139,6 +146,23 @@ class Store:
         except UnidentifiedImageError as error:
             raise Refused(str(error)) from error
         client.log_image(run_id, picture, key=event["name"], step=event["step"], timestamp=event["time"])
+
+    def _view(self, client: MlflowClient, run_id: str, event: Event) -> None:
+        """What the UI keeps for a view that is shared: its own table hides metrics until they are chosen."""
+        columns = [f"metrics.`{name}`" for name in event["metrics"]]
+        state = {
+            "searchFilter": f"tags.mlflow.parentRunId = '{run_id}'",
+            "orderByKey": columns[0],
+            "orderByAsc": True,
+            "selectedColumns": columns + [f"params.`{name}`" for name in event["parameters"]],
+        }
+        experiment = self._experiment_id(client)
+        client.set_experiment_tag(experiment, f"{VIEW}{event['name']}", json.dumps(state))
+        place = (
+            f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={event['name']}"
+        )
+        client.set_tag(run_id, "table", place)
+        log.info("Table of the sweep's scores in the MLflow UI: %s", place)
 
     def _experiment_id(self, client: MlflowClient) -> str:
         from mlflow.exceptions import MlflowException

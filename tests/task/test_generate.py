@@ -13,10 +13,11 @@ from PIL import Image
 
 from dit_exp.build import build
 from dit_exp.errors import UserError
+from dit_exp.metrics.names import with_counts
 from dit_exp.task.evaluate import evaluate
 from dit_exp.task.generate import draw_grid, draw_progress, generate, trajectory
 from dit_exp.task.sample import sample
-from dit_exp.task.score import score, with_counts
+from dit_exp.task.score import score
 from dit_exp.task.train import train
 
 TINY = [
