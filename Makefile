@@ -34,11 +34,12 @@ demo: .venv/done
 	@$(BIN)/python run.py experiment=digits
 	@echo "Scores and pictures of all runs: make ui, then open $(RUNS)"
 
-test: .venv/done
-	$(BIN)/python -m pytest
+test: test-unit
+	$(BIN)/python -m pytest -m system
 
+# One thread a process: tiny tensors gain nothing by more, and processes would wait for each other's.
 test-unit: .venv/done
-	$(BIN)/python -m pytest -m "not system"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not system" --numprocesses auto
 
 lint: .venv/done
 	$(BIN)/ruff check .
