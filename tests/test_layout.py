@@ -123,5 +123,4 @@ def test_no_file_names_a_registry(project: Path):
         text = (project / name).read_text()
         assert "index-url =" not in text
         for line in text.splitlines():
-            own = ("127.0.0.1", "sqlite:///", "http://$(")  # the last, the host that the user names
-            assert "://" not in line or any(word in line for word in own), f"{name}: {line}"
+            assert "://" not in line or "127.0.0.1" in line or "sqlite:///" in line, f"{name}: {line}"
