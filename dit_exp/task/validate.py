@@ -43,7 +43,7 @@ def check_size(parts: Parts, images: int) -> None:
         )
 
 
-class Noised(NamedTuple):
+class _Noised(NamedTuple):
     """A piece of the held-out images: its first index, x0, noise and x_t (B, C, h, w), u and t (B,)."""
 
     start: int
@@ -55,7 +55,7 @@ class Noised(NamedTuple):
     x_t: Tensor
 
 
-def noised(parts: Parts, images: int) -> Iterator[Noised]:
+def _noised(parts: Parts, images: int) -> Iterator[_Noised]:
     """This process's pieces of the first `images` held-out images.
 
     Image i has noise from the stream i and time u = i * golden ratio mod 1, which covers [0, 1) evenly for
@@ -72,10 +72,10 @@ def noised(parts: Parts, images: int) -> Iterator[Noised]:
         u = torch.tensor([i * GOLDEN % 1 for i in index], dtype=torch.float32, device=parts.device)
         t = parts.process.times(1 - u)
         alpha, sigma = (per_image(v, x0) for v in parts.process.coefficients(t))
-        yield Noised(start, x0, label, noise, u, t, alpha * x0 + sigma * noise)
+        yield _Noised(start, x0, label, noise, u, t, alpha * x0 + sigma * noise)
 
 
-def ordered(found: dict[int, Found]) -> list[Found]:
+def _ordered(found: dict[int, Found]) -> list[Found]:
     """What all processes found of their pieces, in the order of the images."""
     whole = {start: value for piece in parallel.gathered(found) for start, value in piece.items()}
     return [whole[start] for start in sorted(whole)]
@@ -87,12 +87,12 @@ def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
     model.eval()
     network = on_process_time(model, parts.process)
     sums: dict[int, float] = {}
-    for piece in noised(parts, images):
+    for piece in _noised(parts, images):
         with autocast(parts.device, parts.trainer.precision):
             out = network(piece.x_t, piece.t, piece.label)[:, : piece.x0.shape[1]].float()  # no variance
         distance = parts.objective.distance(out, piece.x0, piece.noise, piece.t)
         sums[piece.start] = float(distance.double().sum())
-    return sum(ordered(sums)) / images
+    return sum(_ordered(sums)) / images
 
 
 @torch.no_grad()
@@ -103,11 +103,11 @@ def accuracy(parts: Parts, model: nn.Module, images: int) -> list[float]:
     model.eval()
     network = on_process_time(model, parts.process)
     found: dict[int, tuple[Tensor, Tensor]] = {}
-    for piece in noised(parts, images):
+    for piece in _noised(parts, images):
         assert piece.label is not None
         with autocast(parts.device, parts.trainer.precision):
             right = network(piece.x_t, piece.t, None).argmax(1) == piece.label
         found[piece.start] = ((1 - piece.u).cpu(), right.cpu())
-    times, rights = (torch.cat(column) for column in zip(*ordered(found), strict=True))
+    times, rights = (torch.cat(column) for column in zip(*_ordered(found), strict=True))
     fifth = (times * FIFTHS).long().clamp(max=FIFTHS - 1)
     return [float(rights[fifth == i].double().mean()) for i in range(FIFTHS)]
