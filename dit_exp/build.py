@@ -50,7 +50,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     if config["seed"] < 0:
         raise UserError(f"seed={config['seed']} must be 0 or more.")
     device = resolve_device(config["device"])
-    source, weights = None, {}
+    source, weights, stored = None, {}, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
         config, choices = with_checkpoint(config, choices, overrides, stored)
@@ -64,7 +64,11 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         data = instantiate(config["data"])
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
-    process, objective, model = network_of(config, autoencoder, data, device)
+    trained_on = data
+    if source is not None:  # a model of one image size draws others
+        with naming("data"):
+            trained_on = instantiate(stored["config"]["data"])
+    process, objective, model = network_of(config, autoencoder, trained_on, device, source is not None)
     with naming("task"):
         trains_classifier = choices["task"] == "classifier"
         if not trains_classifier == model.classifies == (objective.outputs == 0):
@@ -118,9 +122,13 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
 
 def network_of(
-    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device
+    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device, trained: bool
 ) -> tuple[Process, Prediction, Model]:
-    """The parts of a configuration that are trained together, on the device, with weights from its seed."""
+    """The parts of a configuration that are trained together, on the device, with weights from its seed.
+
+    data     whose images the model is built for
+    trained  whether weights follow, so that those of model.checkpoint are not read
+    """
     with naming("process"):
         process = instantiate(config["process"]).to(device)
     with naming("objective"):
@@ -128,11 +136,14 @@ def network_of(
     latent_shape = autoencoder.latent_shape(data.image_shape)
     torch.manual_seed(mix("initial weights", config["seed"]))
     with naming("model"):
-        model = instantiate(config["model"])(
-            input_shape=latent_shape,
-            out_channels=latent_shape[0] * objective.outputs,
-            num_classes=data.num_classes,
-        ).to(device)
+        facts: dict[str, Any] = {
+            "input_shape": latent_shape,
+            "out_channels": latent_shape[0] * objective.outputs,
+            "num_classes": data.num_classes,
+        }
+        if config["model"].get("checkpoint") is not None:
+            facts["checkpoint"] = None if trained else checkpoint.published(config["model"]["checkpoint"])
+        model = instantiate(config["model"])(**facts).to(device)
     return process, objective, model
 
 
@@ -157,7 +168,7 @@ def second_network(
                 f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
                 f"a run whose {group} is that of the guided network."
             )
-    process, objective, model = network_of(stored["config"], autoencoder, data, device)
+    process, objective, model = network_of(stored["config"], autoencoder, data, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
 

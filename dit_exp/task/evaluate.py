@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from dit_exp.errors import UserError
-from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.task import record
 from dit_exp.task.generate import check_batch_size, draw_grid
 from dit_exp.task.parts import Parts

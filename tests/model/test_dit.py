@@ -11,7 +11,9 @@ from dit_exp.attn.gqa import GroupedQueryAttention
 from dit_exp.attn.mha import MultiHeadAttention
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.cond.token import ConditionToken
-from dit_exp.model.dit import DiT, count_gmac, count_parameters
+from dit_exp.model.dit import DiT
+from dit_exp.nn.count import count_gmac, count_parameters
+from dit_exp.types import TokenGrid
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 
@@ -133,7 +135,8 @@ def test_the_output_is_zero_at_first_and_the_head_learns(cond):
 def test_each_adaln_block_is_the_identity_at_first():
     model = dit((3, 8, 8), 3, 10)
     x, c = torch.randn(2, 16, 32), torch.randn(2, 1, 32)
-    assert torch.equal(model.blocks[0](x, c, *model.cond.block(0, c)), x)
+    block = model.blocks[0]
+    assert torch.equal(block(x, c, *model.cond.block(0, c), TokenGrid(4, 4), torch.nn.Identity()), x)
 
 
 def test_recomputing_blocks_gives_the_same_gradients():
