@@ -27,6 +27,8 @@ COMPANIONS = {
     "objective=classification": ["model=classifier", "task=classifier"],
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=sample": [],
+    "cond=none": ["attn=tmsa"],
+    "cond=incontext": ["cond.start=0"],
 }
 
 
@@ -126,9 +128,10 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
 SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
-    "metrics.features.Extractor", "metrics.reference.Reference", "objective.prediction.Prediction",
-    "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
-    "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
+    "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
+    "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
+    "process.discrete.DiscreteProcess", "process.gaussian.GaussianProcess", "process.sde.LinearRate",
+    "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
     "task.generate.Samples", "task.parts.Parts", "timesteps.warp.Warp", "tracker.sender.Sender",
