@@ -64,10 +64,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         data = instantiate(config["data"])
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
-    trained_on = data
-    if source is not None:  # a model of one image size draws others
-        with naming("data"):
-            trained_on = instantiate(stored["config"]["data"])
+    trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
     process, objective, model = network_of(config, autoencoder, trained_on, device, source is not None)
     with naming("task"):
         trains_classifier = choices["task"] == "classifier"
@@ -168,9 +165,29 @@ def second_network(
                 f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
                 f"a run whose {group} is that of the guided network."
             )
-    process, objective, model = network_of(stored["config"], autoencoder, data, device, trained=True)
+    trained_on = data_of(stored, data, f"guidance.checkpoint={where}")
+    process, objective, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
+
+
+def data_of(stored: dict[str, Any], data: DataSet, where: str) -> DataSet:
+    """What a checkpoint was trained on, whose image size may be another: a model of one size draws others.
+
+    Raises UserError for another number of channels or classes.
+    """
+    with naming("data"):
+        theirs = instantiate(stored["config"]["data"])
+    for what, a, b in (
+        ("channels", theirs.image_shape[0], data.image_shape[0]),
+        ("classes", theirs.num_classes, data.num_classes),
+    ):
+        if a != b:
+            raise UserError(
+                f"{where} was trained on images of {a} {what}, and those of this data have {b}. Choose the "
+                "data that it was trained on, of any size."
+            )
+    return theirs
 
 
 @contextmanager
