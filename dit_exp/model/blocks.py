@@ -42,7 +42,8 @@ def apply_block(
 ) -> Tensor:
     """Tokens (B, N, D) through a block that is number i to its conditioning."""
     c, parts, grid = context
-    tokens = cond.enter(i, tokens, parts)
+    # Mixed precision makes bfloat16 of a linear layer's answer; what blocks add up stays in their own type.
+    tokens = cond.enter(i, tokens.to(next(block.parameters()).dtype), parts)
     arguments = tokens, c, *cond.block(i, c), grid, functools.partial(cond.between, i, parts=parts)
     return checkpoint(block, *arguments, use_reentrant=False) if remat else block(*arguments)  # type: ignore
 

@@ -116,7 +116,8 @@ class Hourglass(Stack):
             [tokens] = carried
             grid = context.grid
             image, appended = tokens.split([n := grid.rows * grid.columns, tokens.shape[1] - n], dim=1)
-            image = image.lerp(self.inner(image, context, self.remat and self.training), self.share)
+            inner = self.inner(image, context, self.remat and self.training)
+            image = image.lerp(inner.to(image.dtype), self.share)
             carried = (torch.cat([image, appended], dim=1),)
         return super().step(i, carried, context)
 

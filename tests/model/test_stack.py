@@ -13,6 +13,7 @@ from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.cond.incontext import InContextClass
 from dit_exp.cond.none import AttentionOnly
 from dit_exp.cond.token import ConditionToken
+from dit_exp.nn.transformer import Block
 
 T, LABEL = torch.tensor([900.0, 300.0]), torch.tensor([1, 7])
 
@@ -161,3 +162,18 @@ def test_a_model_without_classes_has_no_null_label(name: str):
     assert model.null_label is None
     assert model(images(), T, None).shape == (2, 3, 8, 8)
     assert network(name, cond=AdaLNZero).null_label == 10
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_mixed_precision_keeps_the_tokens_between_blocks_in_float32_and_stays_near(name: str):
+    model, seen = randomized(network(name)), []
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
+    with torch.no_grad():
+        expected = model(images(), T, LABEL)
+        seen.clear()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model(images(), T, LABEL)
+    assert seen == [torch.float32] * len(blocks)
+    assert (out.float() - expected).abs().max() < 0.1 * expected.abs().max()
