@@ -6,7 +6,7 @@ PORT ?= 5000
 # MLflow opens on its page for language models; this is the one for training runs.
 RUNS := http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 
-.PHONY: help setup demo test test-unit lint ui lock clean
+.PHONY: help setup demo test test-unit lint ui server lock clean
 
 help:
 	@echo "make setup      the environment, in .venv"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
 	@echo "make lint       ruff and pyright"
 	@echo "make ui         the MLflow UI, on port $(PORT)"
+	@echo "make server     a tracking server for several machines (HOST, PORT, STORE, AUTH=1)"
 	@echo "make lock       pin the requirements anew"
 
 setup: .venv/done
@@ -48,6 +49,22 @@ ui: .venv/done
 	@echo "Open $(RUNS)"
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+# A tracking server for several machines. HOST=0.0.0.0 opens it to them, and AUTH=1 asks for user and password
+# (MLflow's basic authentication; its first user is admin with MLFLOW_AUTH_ADMIN_PASSWORD).
+HOST ?= 127.0.0.1
+STORE ?= sqlite:///mlflow.db
+ARTIFACTS ?= mlartifacts
+# Names by which other machines call it, login1:5000 say; private addresses are allowed without.
+ALLOWED ?= $(if $(filter 0.0.0.0,$(HOST)),$(shell hostname):$(PORT))
+SECRET := $(or $(MLFLOW_FLASK_SERVER_SECRET_KEY),$(shell head -c 32 /dev/urandom | sha256sum | head -c 64))
+server: .venv/done
+	@echo "tracker.uri=http://$(if $(filter 0.0.0.0,$(HOST)),$(shell hostname),$(HOST)):$(PORT)"
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		MLFLOW_FLASK_SERVER_SECRET_KEY=$(SECRET) \
+		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination $(ARTIFACTS) \
+		--host $(HOST) --port $(PORT) --workers 1 $(if $(AUTH),--app-name basic-auth) \
+		$(if $(ALLOWED),--allowed-hosts $(ALLOWED))
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

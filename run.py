@@ -14,6 +14,10 @@ from dit_exp.help import help_text
 
 PROJECT = Path(__file__).resolve().parent
 os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
+# For the processes of a sweep, which import the package wherever they are started.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -1,6 +1,6 @@
 """A trained run's score with every sampler at several numbers of network evaluations.
 
-Prints a markdown table of the run's own leading score; the protocol but for the sampler is the same in all cells.
+Prints a markdown table of the run's leading score; but for the sampler the protocol is the same in all cells.
 Run: PYTHONPATH=.:tests python benchmarks/sampler_scores.py RUN_DIR [KEY=VALUE ...]
 """
 
@@ -16,10 +16,20 @@ os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
 EVALUATIONS = (5, 9, 15, 25, 51)
 
 
+def steps_for(sampler: str, evaluations: int) -> int:
+    """The steps that make a number of evaluations."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(PROJECT / "conf" / "sampler" / f"{sampler}.yaml")
+    made = (instantiate(config, steps=n) for n in range(1, evaluations + 1))
+    return next(one.steps for one in made if one.evaluations == evaluations)
+
+
 def score_of(
     run: str, sampler: str, steps: int, overrides: list[str], folder: Path
 ) -> tuple[str, float, int]:
-    """(name, value, evaluations) of the leading score."""
+    """The leading score: its name with the count, its value and the evaluations it took."""
     from composing import composed
 
     from dit_exp.build import build
@@ -44,7 +54,7 @@ def main() -> None:
         for sampler in samplers:
             cells = []
             for n in EVALUATIONS:
-                steps = (n + 1) // 2 if sampler == "heun" else n
+                steps = steps_for(sampler, n)
                 named, value, spent = score_of(run, sampler, steps, overrides, Path(folder))
                 assert spent == n
                 cells.append(f"{value:.1f}")

@@ -7,6 +7,7 @@ output channels from the objective, the null label from the model.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +19,15 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from dit_exp import checkpoint
+from dit_exp import checkpoint, parallel
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Parts, Setting
+from dit_exp.tracker.none import NoTracker
 from dit_exp.types import Autoencoder, DataSet, LabelDenoiser, Model, Process
 
 FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder")
@@ -33,23 +35,34 @@ FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objectiv
 
 
 def run(cfg: DictConfig) -> Any:
-    """Builds what the configuration says and runs its task."""
+    """Builds what the configuration says and runs its task.
+
+    A task whose first argument is `setting` reads what earlier runs have left, and no model is built for it.
+    """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     choices = {k: v for k, v in hydra_config.runtime.choices.items() if "/" not in k and k in cfg and v}
-    parts = build(cfg, choices, list(hydra_config.overrides.task), run_dir)
+    overrides = list(hydra_config.overrides.task)
     with naming("task"):
         task = instantiate(cfg.task)
-    return task(parts)
+    if "setting" in inspect.signature(task).parameters:
+        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        with naming("tracker"):
+            return task(Setting(config, choices, overrides, run_dir, instantiate(config["tracker"])))
+    return task(build(cfg, choices, overrides, run_dir))
 
 
 def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
-    """Instantiates and connects every part. Raises UserError for parts that do not fit together."""
+    """Instantiates and connects every part. Raises UserError for parts that do not fit together.
+
+    Every process of a run calls it; the main one tracks.
+    """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config["run_dir"] = str(run_dir)
     if config["seed"] < 0:
         raise UserError(f"seed={config['seed']} must be 0 or more.")
-    device = resolve_device(config["device"])
+    here = parallel.start()
+    device = resolve_device(config["device"], here.local_rank)
     source, weights, stored = None, {}, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
@@ -100,6 +113,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         choices,
         overrides,
         run_dir,
+        tracker if here.main else NoTracker(),
         config["seed"],
         device,
         data,
@@ -113,7 +127,6 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         optimizer,
         trainer,
         metrics,
-        tracker,
         source,
     )
 
@@ -152,7 +165,7 @@ def second_network(
     Raises UserError where it was trained on another process or autoencoder, or on other shapes or classes.
     """
     where = config["guidance"]["checkpoint"]
-    path, stored = checkpoint.find(where)
+    path, stored = checkpoint.find(str(where))
     for group in ("process", "autoencoder"):
         theirs, ours = stored["config"][group], config[group]
         different = [

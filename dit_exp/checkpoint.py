@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, verified before use, loaded without running foreign code.
 
-A run directory keeps checkpoints/step_00001000.pt, each beside its .sha256 (`sha256sum -c` reads it).
+A run directory keeps checkpoints/step_00001000.pt, or the folder step_00001000.shards where each process
+writes its share, each beside its .sha256 (`sha256sum -c` reads it).
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ import hashlib
 import logging
 import os
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dit_exp import parallel, sharded
 from dit_exp.errors import UserError
+
+FILE, SHARDS = ".pt", ".shards"
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +44,9 @@ class _Hashed:
         self.file.flush()
 
 
-def path_of(run_dir: Path, step: int) -> Path:
+def path_of(run_dir: Path, step: int, suffix: str = FILE) -> Path:
     """Where the checkpoint of a step lies."""
-    return run_dir / "checkpoints" / f"step_{step:08d}.pt"
+    return run_dir / "checkpoints" / f"step_{step:08d}{suffix}"
 
 
 def save(state: dict[str, Any], path: Path, keep: int) -> None:
@@ -59,20 +65,59 @@ def save(state: dict[str, Any], path: Path, keep: int) -> None:
                 raise _cause_of(error, path) from error
             file.flush()
             os.fsync(file.fileno())
-        # The digest goes first: a checkpoint that is there always has its digest.
-        with digest.open("w") as file:
-            file.write(f"{hashed.sha256.hexdigest()}  {path.name}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        _publish(part, path, [f"{hashed.sha256.hexdigest()}  {path.name}"])
     except OSError:
         part.unlink(missing_ok=True)
         if not path.exists():
             digest.unlink(missing_ok=True)
         raise
-    for old in _by_step(path.parent)[:-keep]:
-        old.unlink()
+    _keep_newest(path.parent, keep)
+
+
+def save_shards(state: dict[str, Any], path: Path, keep: int) -> None:
+    """The same for a state whose tensors are shards; every process calls it with the same path."""
+    part = path.with_suffix(".part")
+
+    def clear() -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+
+    def publish() -> None:
+        _publish(part, path, sorted(line for lines in digests for line in lines))
+        _keep_newest(path.parent, keep)
+
+    parallel.from_main(clear)
+    try:
+        sharded.write(state, part)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    here = parallel.world()
+    own = sorted(part.iterdir())[here.rank :: here.size]
+    digests = parallel.gathered([f"{_sha256(file)}  {path.name}/{file.name}" for file in own])
+    parallel.from_main(publish)
+
+
+def _publish(part: Path, path: Path, digests: list[str]) -> None:
+    """Gives what was written its name. The digest goes first: a checkpoint that is there always has it."""
+    with path.with_suffix(".sha256").open("w") as file:
+        file.write("\n".join(digests) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if path.is_dir():  # a step taken again: a folder is not replaced in one stroke
+        shutil.rmtree(path)
+    part.replace(path)
+
+
+def _keep_newest(folder: Path, keep: int) -> None:
+    for old in _by_step(folder)[:-keep]:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
         old.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cause_of(error: BaseException, path: Path) -> OSError:
@@ -86,24 +131,34 @@ def _cause_of(error: BaseException, path: Path) -> OSError:
 
 def _by_step(folder: Path) -> list[Path]:
     """Checkpoints, oldest first by number (step_999 before step_1000)."""
-    return sorted(folder.glob("step_*.pt"), key=_step)
+    return sorted([*folder.glob(f"step_*{FILE}"), *folder.glob(f"step_*{SHARDS}")], key=_step)
 
 
 def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Reads one checkpoint, to the CPU. Raises DamagedError where it is not one, or its checksum differs."""
-    digest = path.with_suffix(".sha256")
-    if digest.exists():
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest.read_text(errors="replace").split()[:1] != [found]:
-            raise DamagedError(f"{path} is damaged: its SHA-256 is not the one in {digest.name}.")
+def load(path: Path, like: Callable[[str], Tensor] | None = None) -> dict[str, Any]:
+    """Reads one checkpoint, to the CPU. Raises DamagedError where it is not one, or its checksum differs.
+
+    like  the layout in which shards are wanted, see sharded.read
+    """
+    if path.with_suffix(".sha256").exists():
+        parallel.from_main(lambda: _verify(path))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+        if path.is_dir():
+            state = sharded.read(path, like)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        ValueError,
+        TypeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(
             f"checkpoint={path} is not a checkpoint of this program ({reason}). No code of it was run. "
@@ -117,17 +172,30 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+def _verify(path: Path) -> None:
+    """Raises DamagedError unless the files are those that were written, all of them."""
+    digest = path.with_suffix(".sha256")
+    lines = digest.read_text(errors="replace").splitlines()
+    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    files = path.iterdir() if path.is_dir() else [path]
+    found = {file.relative_to(path.parent).as_posix(): _sha256(file) for file in files}
+    if wrong := [name for name in found | wanted if found.get(name) != wanted.get(name)]:
+        raise DamagedError(
+            f"{path.parent / wrong[0]} is damaged: its SHA-256 is not the one in {digest.name}."
+        )
+
+
+def newest(run_dir: Path, like: Callable[[str], Tensor] | None = None) -> tuple[Path, dict[str, Any]] | None:
     """A run directory's newest whole checkpoint, or None where it has none; damaged ones are reported.
 
     Raises UserError where there are checkpoints and none is whole.
     """
-    paths = _by_step(run_dir / "checkpoints")
+    paths = parallel.from_main(lambda: _by_step(run_dir / "checkpoints"))
     for path in reversed(paths):
         try:
             if not path.with_suffix(".sha256").exists():
                 raise DamagedError(f"{path} has no .sha256 beside it.")
-            return path, load(path)
+            return path, load(path, like)
         except DamagedError as error:
             log.warning("%s%s", error, " The checkpoint before it is used." if path != paths[0] else "")
     if paths:
@@ -143,13 +211,16 @@ def set_aside(run_dir: Path, after: int) -> None:
     for path in _by_step(run_dir / "checkpoints"):
         if _step(path) > after:
             path.with_suffix(".sha256").unlink(missing_ok=True)
-            path.replace(path.with_suffix(".aside"))
+            aside = path.with_suffix(".aside")
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            path.replace(aside)
 
 
 def find(where: str) -> tuple[Path, dict[str, Any]]:
     """What `checkpoint=` names: a file, or a run directory's newest whole checkpoint."""
     path = Path(where).expanduser()
-    if path.is_file():
+    if path.is_file() or path.suffix == SHARDS:
         return path, load(path)
     if not path.is_dir():
         raise UserError(f"checkpoint={where} does not exist. Pass a run directory or a checkpoint file.")

@@ -7,10 +7,20 @@ import torch
 from dit_exp.errors import UserError
 
 
-def resolve_device(device: str) -> torch.device:
-    """ "auto" is CUDA where there is one. Raises UserError for what torch does not know or has not here."""
+def resolve_device(device: str, local_rank: int = 0) -> torch.device:
+    """ "auto" is CUDA where there is one, each process of a machine on its own.
+
+    Raises UserError for what torch does not know or has not here.
+    """
+    if device == "auto" and torch.cuda.is_available():
+        if local_rank >= (count := torch.cuda.device_count()):
+            raise UserError(
+                f"Process {local_rank} of this machine has no CUDA device of its own: torch sees {count}. "
+                "Start one process for each, or pass device=cpu."
+            )
+        return torch.device("cuda", local_rank)
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:

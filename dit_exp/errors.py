@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class UserError(Exception):
     """A mistake that the user can mend. The text says what is wrong, where it came from and what to do.
@@ -15,12 +17,16 @@ class Stopped(BaseException):
 
     No Exception, so that a sweep does not take it for one failed cell and start the next.
 
-    `code` is the exit code, 128 + the signal's number.
+    `code` is the exit code, 128 + the signal's number; `preempted` tells that a cluster will start it anew.
     """
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text, code)  # both, so that it can be pickled
         self.code = code
+
+    @property
+    def preempted(self) -> bool:
+        return self.code == 128 + signal.SIGUSR2
 
     def __str__(self) -> str:
         return self.args[0]

@@ -32,6 +32,8 @@ Examples:
       images from a trained model
   python run.py task=evaluate checkpoint=RUN_DIR sampler=ddpm metrics.num_samples=5000
       its score with another sampler
+  python run.py task=edit checkpoint=RUN_DIR edit=inpaint edit.image=FILE.png edit.mask=[4,4,12,12]
+      a hole in a picture filled
 
 Sweeps in sweeps/ are run by name: python run.py +sweep={sweeps}
 Groups on a search path of your own (hydra.searchpath=[file://DIR]) work too but are not listed.
@@ -41,16 +43,28 @@ Hydra's own flags: python run.py --hydra-help
 
 def help_text(project: Path) -> str:
     """The help for the configuration in `project`/conf and the sweeps in `project`/sweeps."""
-    import yaml
-
-    defaults: dict[str, str] = {}
-    for entry in yaml.safe_load((project / "conf" / "config.yaml").read_text())["defaults"]:
-        if isinstance(entry, dict):
-            defaults |= entry
+    conf = project / "conf"
+    defaults = _defaults(conf / "config.yaml")
+    whose: dict[str, str] = {}
+    for path in sorted((conf / "task").glob("*.yaml")):
+        for key, choice in _defaults(path).items():  # /edit@_global_.edit: a group of this task alone
+            group = key.lstrip("/").partition("@")[0]
+            defaults[group], whose[group] = choice, f" (task={path.stem} alone)"
     lines = []
     for group in defaults:
-        names = sorted(path.stem for path in (project / "conf" / group).glob("*.yaml"))
+        names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         marked = (f"{name}*" if name == defaults[group] else name for name in names)
-        lines.append(f"  {group + ':':14}{', '.join(marked)}\n")
+        lines.append(f"  {group + ':':14}{', '.join(marked)}{whose.get(group, '')}\n")
     sweeps = ",".join(sorted(path.stem for path in (project / "sweeps" / "sweep").glob("*.yaml")))
     return TEXT.format(groups="".join(lines), sweeps=sweeps)
+
+
+def _defaults(path: Path) -> dict[str, str]:
+    """The choices in a config file's defaults list."""
+    import yaml
+
+    chosen: dict[str, str] = {}
+    for entry in yaml.safe_load(path.read_text()).get("defaults", []):
+        if isinstance(entry, dict):
+            chosen |= entry
+    return chosen

@@ -21,6 +21,11 @@ def mix(purpose: str, *address: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
+def streams(purpose: str, seed: int, indices: Sequence[int]) -> list[torch.Generator]:
+    """The stream of each image, on the CPU."""
+    return [torch.Generator().manual_seed(mix(purpose, seed, index)) for index in indices]
+
+
 class ImageNoise:
     """Standard normal noise (B, *shape), each image from the stream of its own index.
 
@@ -28,7 +33,7 @@ class ImageNoise:
     """
 
     def __init__(self, seed: int, indices: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
-        self.streams = [torch.Generator().manual_seed(mix("image", seed, index)) for index in indices]
+        self.streams = streams("image", seed, indices)
         self.shape, self.device = tuple(shape), device
 
     def __call__(self) -> Tensor:

@@ -299,11 +299,12 @@ class Guidance(Protocol):
 
 
 class DataSet(Protocol):
-    """Images and labels. `num_classes` is 0 where there are no labels."""
+    """Images and labels. `num_classes` is 0 where there are no labels; `held_out` is a split to test on."""
 
     num_classes: int
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
+    held_out: str
 
     def check(self) -> None:
         """Raises UserError for what can be known to be missing without reading any image."""
@@ -315,6 +316,10 @@ class DataSet(Protocol):
 
     def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
         """The first `count` images of a split in a fixed order, unflipped: uint8 (b, C, H, W) pieces."""
+        ...
+
+    def labels(self, split: str) -> Tensor | None:
+        """The labels of a split's images in the same order, int64 (N,), or None without classes."""
         ...
 
     def size(self, split: str) -> int:
@@ -341,21 +346,36 @@ class Metric(Protocol):
         """Fails early: loads the extractor and the reference statistics before the first sample is drawn."""
         ...
 
-    def update(self, images: Tensor) -> None:
-        """Adds generated images, uint8 (B, 3, H, W)."""
+    def update(self, images: Tensor, start: int = 0) -> None:
+        """Adds generated images, uint8 (B, 3, H, W), the first of which is number `start`."""
         ...
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """(scores by name, protocol of the measurement)."""
+        """(scores by name, protocol of the measurement) of what all processes have added, in each of them."""
         ...
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Where a run's numbers and pictures go."""
+    """Where a run's numbers and pictures go. `sweep` is the folder of the sweep that a run is of."""
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None: ...
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None: ...
     def log(self, values: dict[str, float], step: int) -> None: ...
     def image(self, name: str, path: Path, step: int) -> None: ...
     def artifact(self, path: Path) -> None: ...
     def finish(self, status: str = "FINISHED") -> None: ...
+
+    def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
+        """Offers a table of the runs whose parent this run is, with these columns, sorted by the first."""
+        ...
+
+    def deliver(self, run_dir: Path) -> bool:
+        """Sends what a run that has ended could not send; tells whether nothing is left."""
+        ...

@@ -1,7 +1,7 @@
 """Exact denoisers: what the best possible network says, for data whose distribution is known.
 
 x_t = alpha x_0 + sigma noise. Every shape is (B, C, h, w); every pixel of `Gaussian` is independent, and an
-image of `Mixture` is as a whole from one component. Both are called as a network, (x_t, t, label) ->
+image of `Mixture` is as a whole from one component. All are called as a network, (x_t, t, label) ->
 E[x_0 | x_t, label]; `denoiser` and `network` turn them into what samplers and guidance take.
 """
 
@@ -82,7 +82,27 @@ class Mixture:
         return self.means[label] + self.std * noise, label
 
 
-def denoiser(oracle: Gaussian | Mixture, label: Tensor | None = None) -> Denoiser:
+@dataclass(frozen=True)
+class Correlated:
+    """x_0 ~ N(mean, covariance) over all D = C h w entries of an image in order. The label is ignored.
+
+    mean  (D,)   covariance  (D, D), both in the dtype that is computed in
+    """
+
+    process: Process
+    mean: Tensor
+    covariance: Tensor
+
+    def __call__(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        alpha, sigma = (v[:, None, None] for v in self.process.coefficients(t.to(x.dtype)))
+        unit = torch.eye(len(self.mean), dtype=x.dtype)
+        centred = x.flatten(1) - alpha[..., 0] * self.mean
+        whole = alpha**2 * self.covariance + sigma**2 * unit
+        solved = torch.linalg.solve(whole, centred[..., None])
+        return (self.mean + (alpha * self.covariance @ solved)[..., 0]).reshape(x.shape)
+
+
+def denoiser(oracle: Gaussian | Mixture | Correlated, label: Tensor | None = None) -> Denoiser:
     """The oracle as samplers call it, for fixed labels."""
 
     def denoise(x: Tensor, t: Tensor) -> Denoised:
@@ -93,7 +113,7 @@ def denoiser(oracle: Gaussian | Mixture, label: Tensor | None = None) -> Denoise
     return denoise
 
 
-def network(oracle: Gaussian | Mixture, objective: Prediction) -> Network:
+def network(oracle: Gaussian | Mixture | Correlated, objective: Prediction) -> Network:
     """The oracle as a network that predicts what `objective` asks for: guidance and `Denoise` take it."""
 
     def predict(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:

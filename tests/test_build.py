@@ -35,7 +35,7 @@ def parts(run_dir: Path, *overrides: str):
         ("process=cosine", "process.start: 0.0001 in the run directory, None in the command"),
         (
             "weighting=min_snr",
-            "weighting._target_: dit_exp.weighting.none.NoWeighting in the run directory, dit_exp",
+            "\n  weighting._target_: dit_exp.weighting.none.NoWeighting in the run directory, dit_exp",
         ),
         ("trainer.batch_size=4", "trainer.batch_size: 8 in the run directory, 4 in the command"),
         ("seed=5", "seed: 0 in the run directory, 5 in the command"),

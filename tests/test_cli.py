@@ -42,6 +42,8 @@ def test_help_lists_groups_choices_and_examples():
     assert done.returncode == 0
     assert re.search(r"^  attn: +gqa, mha\*, rope, tmsa, tmsa_window$", done.stdout, re.MULTILINE)
     assert re.search(r"^  model: .*dit_b, dit_l, dit_s\*, dit_xl, hourglass", done.stdout, re.MULTILINE)
+    edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
+    assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
     for group in (
         "task",
@@ -87,7 +89,7 @@ def test_a_wrong_type_is_told_before_anything_is_built(tmp_path: Path):
         (["data=cifar", "data.root=/nowhere"], "data.root=/nowhere is not a folder"),
         (["trainer.batch_size=5000"], "fewer than one batch of 5000"),
         (["task=evaluate", "checkpoint=/nowhere"], "checkpoint=/nowhere does not exist"),
-        (["model.class_dropout=0", "guidance=cfg"], "guidance=cfg needs a model with a null label"),
+        (["model.class_dropout=0", "guidance=cfg"], "guidance needs a model with a null label"),
         (["metrics=fid", "metrics.cache={tmp}"], "metrics=offline"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from composing import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -25,10 +26,19 @@ COMPANIONS = {
     "objective=edm": ["process=edm"],
     "grid=respaced": ["sampler.steps=45"],
     "objective=classification": ["model=classifier", "task=classifier"],
+    "edit=inpaint": ["task=edit", "edit.image=in.png", "edit.mask=[0,0,4,4]"],
+    "edit=img2img": ["task=edit", "edit.image=in.png"],
+    "edit=interpolate": ["task=edit"],
+    "edit=interpolate_images": ["task=edit", "edit.image=in.png", "edit.other=other.png"],
+    "probe=rademacher": ["task=likelihood"],
+    "probe=gaussian": ["task=likelihood"],
+    "task=edit": ["edit=interpolate"],
     "task=classifier": ["model=classifier", "objective=classification"],
+    "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
     "cond=none": ["attn=tmsa"],
     "cond=incontext": ["cond.start=0"],
+    "task=scaling": ["task.sweep=runs/sweep"],
 }
 
 
@@ -119,14 +129,26 @@ def test_every_sweep_varies_keys_that_exist_over_values_that_pass(path: Path):
     group, name = path.relative_to(PROJECT / "sweeps").with_suffix("").parts
     preflight(composed([f"+{group}={name}"])[0])
     for key, values in sweep.hydra.sweeper.params.items():
-        for value in str(values).split(","):
-            cfg, _ = composed([f"{key}={value}"])
+        for value in _tried(f"{key}={values}"):
+            cfg, _ = composed([f"+{group}={name}", f"{key}={value}"])
             preflight(cfg)
+
+
+def _tried(override: str) -> list[str]:
+    """The values of an axis; the ends of an interval."""
+    parsed = OverridesParser.create().parse_override(override)
+    if parsed.is_interval_sweep():
+        interval = parsed.value()
+        return [str(interval.start), str(interval.end)]
+    if parsed.is_sweep_override():
+        return list(parsed.sweep_string_iterator())
+    return [override.partition("=")[2]]
 
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
     "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
@@ -134,9 +156,12 @@ SHARED = {
     "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.generate.Samples", "task.parts.Parts", "timesteps.warp.Warp", "tracker.sender.Sender",
+    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
+    "task.parts.Setting",
+    "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
+    "trainer.strategy.DataParallel", "trainer.strategy.FullyShard",
     "weighting.image.ImageWeighting",
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ class ArrayData(ABC):
     num_classes: int
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
+    held_out = "test"
 
     def __init__(self, image_size: int, flip: bool) -> None:
         if image_size < 1:
@@ -64,6 +65,9 @@ class ArrayData(ABC):
         images = images[:count]
         for start in range(0, len(images), PIECE):
             yield torch.from_numpy(np.array(images[start : start + PIECE]))
+
+    def labels(self, split: str) -> Tensor | None:
+        return torch.from_numpy(np.array(self.arrays(split)[1])) if self.num_classes else None
 
 
 class ParquetData(ArrayData):

@@ -18,6 +18,7 @@ class CelebaHQ(ParquetData):
 
     num_classes = 0
     class_names = ()
+    held_out = "validation"
 
     def __init__(
         self,

@@ -57,7 +57,8 @@ class ArrayFeed:
     def _batch(self, index: np.ndarray, step: int) -> Batch:
         image = self.images[index]
         if self.flip:
-            mirrored = np.random.default_rng([self.seed, step, self.rank, 1]).random(len(index)) < 0.5
+            drawn = np.random.default_rng([self.seed, step, 1]).random((self.world, len(index)))
+            mirrored = drawn[self.rank] < 0.5
             image[mirrored] = image[mirrored][..., ::-1]
         label = None if self.labels is None else torch.from_numpy(self.labels[index])
         return Batch(torch.from_numpy(image), label)

@@ -25,7 +25,7 @@ class AdaptiveProjectedGuidance(ClassifierFree):
     def __init__(
         self,
         null_label: int | None,
-        scale: float | Tensor = 4.0,
+        scale: float = 4.0,
         eta: float = 0.0,
         threshold: float | None = 5.0,
         momentum: float = -0.5,

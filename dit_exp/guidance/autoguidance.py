@@ -22,7 +22,7 @@ class AutoGuidance(Extrapolation):
         self,
         null_label: int | None,
         checkpoint: LabelDenoiser,
-        scale: float | Tensor = 2.0,
+        scale: float = 2.0,
         channels: int | str | Sequence[int] = "all",
         skip: bool = True,
     ) -> None:

@@ -20,7 +20,7 @@ class ClassifierFree(Extrapolation):
     def __init__(
         self,
         null_label: int | None,
-        scale: float | Tensor = 1.5,
+        scale: float = 1.5,
         channels: int | str | Sequence[int] = "all",
         skip: bool = True,
     ) -> None:

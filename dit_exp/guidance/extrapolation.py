@@ -28,7 +28,7 @@ class Extrapolation(ABC):
 
     def __init__(
         self,
-        scale: float | Tensor = 1.5,
+        scale: float = 1.5,
         channels: int | str | Sequence[int] = "all",
         skip: bool = True,
     ) -> None:
@@ -44,7 +44,7 @@ class Extrapolation(ABC):
         return self
 
     def scale_at(self, t: Tensor) -> Tensor:
-        """w at each image's time, (B,): constant, or each image's own where `scale` is a tensor (B,)."""
+        """w at each image's time, (B,): constant, unless the scale is set to a tensor (B,), one an image."""
         return torch.ones_like(t) * self.scale
 
     @abstractmethod

@@ -19,7 +19,7 @@ class IntervalGuidance(ClassifierFree):
     def __init__(
         self,
         null_label: int | None,
-        scale: float | Tensor = 2.0,
+        scale: float = 2.0,
         interval: Sequence[float] = (0.1, 0.7),
         channels: int | str | Sequence[int] = "all",
         skip: bool = True,

@@ -19,7 +19,7 @@ class PowerCosineGuidance(ClassifierFree):
     def __init__(
         self,
         null_label: int | None,
-        scale: float | Tensor = 4.6,
+        scale: float = 4.6,
         power: float = 4.0,
         channels: int | str | Sequence[int] = "all",
         skip: bool = True,

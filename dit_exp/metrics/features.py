@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dit_exp import parallel
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.metrics.reference import Reference, from_data, from_file
@@ -72,11 +73,10 @@ class FeatureScores:
         self.reference_samples, self.reference_split = reference_samples, reference_split
         self.reference_file, self.weights, self.batch_size = reference, weights, batch_size
         self.folder = Path(cache).expanduser() / "reference"
-        self.device = resolve_device(device)
+        self.device = resolve_device(device, parallel.world().local_rank)
         self.extractor: Extractor | None = None
         self.reference: Reference | None = None
-        self.features: list[Tensor] = []
-        self.logits: list[Tensor] = []
+        self._clear()
 
     def prepare(self, data: DataSet) -> None:
         """Loads the network and the reference. Raises UserError for what would fail later."""
@@ -92,48 +92,56 @@ class FeatureScores:
             )
         extractor.network.to(self.device).to(memory_format=torch.channels_last)
         key = f"{extractor.name} {extractor.sha256} {extractor.resize}"
-        if self.reference_file is None:
-            self.reference = from_data(
-                data, self.reference_split, self.reference_samples, self._extract_all, key, self.folder
-            )
-        else:
-            self.reference = from_file(
-                self.reference_file,
-                self.reference_samples,
-                self._extract_all,
-                extractor.dims,
-                key,
-                self.folder,
-            )
-        self.features, self.logits = [], []
+        with parallel.main_first():
+            self.reference = self._reference(data, extractor.dims, key)
+        self._clear()
 
-    def update(self, images: Tensor) -> None:
-        """Adds generated images, uint8 (B, 3, H, W). Raises TypeError or ValueError for anything else."""
+    def _reference(self, data: DataSet, dims: int, key: str) -> Reference:
+        count, extract, folder = self.reference_samples, self._extract_all, self.folder
+        if self.reference_file is None:
+            return from_data(data, self.reference_split, count, extract, key, folder)
+        return from_file(self.reference_file, count, extract, dims, key, folder)
+
+    def _clear(self) -> None:
+        self.features: dict[int, Tensor] = {}  # by the number of the first image
+        self.logits: dict[int, Tensor] = {}
+
+    def update(self, images: Tensor, start: int | None = None) -> None:
+        """Adds generated images, uint8 (B, 3, H, W). Raises TypeError or ValueError for anything else.
+
+        start  number of the first; what is computed depends on the numbers, not on the order of the calls
+        """
         if images.dtype != torch.uint8:
             raise TypeError(f"Scores take uint8 images, got {images.dtype}; images.to_uint8 rounds to them.")
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"Scores take images (B, 3, H, W), got {tuple(images.shape)}.")
+        at = sum(len(piece) for piece in self.features.values()) if start is None else start
         for piece in images.split(self.batch_size):
             features, *logits = self._extract(piece)
-            self.features.append(features)
+            self.features[at] = features
             if "is" in self.scores:
-                self.logits += logits
+                self.logits[at] = logits[0]
+            at += len(piece)
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores and protocol of the images added since `prepare` or the last `compute`.
+        """Scores and protocol of the images that all processes added since `prepare` or the last `compute`.
 
         Raises UserError below two images.
         """
+        features, logits = _in_order(self.features), _in_order(self.logits)
+        self._clear()
+        return parallel.from_main(lambda: self._compute(features, logits))
+
+    def _compute(self, features: Tensor, logits: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
         from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
         from torch_fidelity.metric_isc import isc_features_to_metric
         from torch_fidelity.metric_kid import kid_features_to_metric
         from torch_fidelity.metric_prc import prc_features_to_metric
 
         extractor, reference = self._prepared()
-        n = sum(len(piece) for piece in self.features)
+        n = len(features)
         if n < 2:
             raise UserError(f"Scores need 2 or more generated images, got {n}. Raise metrics.num_samples.")
-        features = torch.cat(self.features)
         values: dict[str, float] = {}
         protocol = self._protocol(extractor, reference, n)
         if "fd" in self.scores:
@@ -143,7 +151,7 @@ class FeatureScores:
             values["fd"] = fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"]
         if "is" in self.scores:
             protocol["is_splits"] = splits = min(IS_SPLITS, n)
-            values["is"] = isc_features_to_metric(torch.cat(self.logits), splits)["inception_score_mean"]
+            values["is"] = isc_features_to_metric(logits, splits)["inception_score_mean"]
         if reference.features is not None:
             fewest = min(n, len(reference.features))
             if {"kd", "precision", "recall"} & set(self.scores):
@@ -170,7 +178,6 @@ class FeatureScores:
                 else "too few images"
             )
             protocol["left_out"] = f"{', '.join(missing)}: {why}"
-        self.features, self.logits = [], []
         return {extractor.names[score]: values[score] for score in self.scores if score in values}, protocol
 
     def _protocol(self, extractor: Extractor, reference: Reference, n: int) -> dict[str, Any]:
@@ -218,3 +225,9 @@ class FeatureScores:
                     features.append(self._extract(piece)[0])
                     bar.update(len(piece))
         return torch.cat(features)
+
+
+def _in_order(pieces: dict[int, Tensor]) -> Tensor:
+    """The pieces of all processes, by the number of their first image."""
+    whole = {start: piece for share in parallel.gathered(pieces) for start, piece in share.items()}
+    return torch.cat([whole[start] for start in sorted(whole)]) if whole else torch.empty(0)

@@ -17,7 +17,7 @@ class NoMetric:
     def prepare(self, data: DataSet) -> None:
         """Nothing to load."""
 
-    def update(self, images: Tensor) -> None:
+    def update(self, images: Tensor, start: int = 0) -> None:
         """Nothing to add to."""
 
     def compute(self) -> tuple[dict[str, float], dict[str, Any]]:

@@ -14,10 +14,10 @@ from dit_exp.types import Denoised
 
 
 class Path:
-    """The coordinates for the step from one stop to another."""
+    """The coordinates for the step from one stop to another; bend=None chooses as said above."""
 
-    def __init__(self, now: Stop, following: Stop) -> None:
-        self.bend = 0.0 if now.alpha == following.alpha else 1.0
+    def __init__(self, now: Stop, following: Stop, bend: float | None = None) -> None:
+        self.bend = float(now.alpha != following.alpha) if bend is None else bend
         self.now, self.following = now, following
         self.length = self.tau(following) - self.tau(now)
 

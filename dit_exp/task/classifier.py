@@ -6,6 +6,7 @@ import logging
 
 from torch import nn
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.nn.count import count_parameters
 from dit_exp.sampler.denoise import on_process_time
@@ -42,9 +43,9 @@ def classifier(parts: Parts) -> float:
             parts.seed,
             parts.config,
             parts.choices,
-            preview=lambda state: None,
         )
-        plot_loss(history.rows, parts.run_dir / "loss.png")
+        if parallel.world().main:
+            plot_loss(history.rows, parts.run_dir / "loss.png")
         parts.tracker.artifact(parts.run_dir / "loss.png")
         loss = history.mean_loss()
         parts.tracker.log({"final_loss": loss}, state.step)

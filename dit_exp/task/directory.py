@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
 from dit_exp.task.parts import Parts
 
 SAME = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder", "data", "seed",
 )  # fmt: skip
-SAME_IN_TRAINER = ("batch_size", "accumulate", "precision", "ema_decay")
-"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on."""
+SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
+"""What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
+
+So may the number of processes, and with processes x accumulate unchanged it draws the same at random.
+"""
+
+PREEMPTED = 128 + signal.SIGUSR2
+
+WAIT = 600.0
+"""Seconds that a restarted job waits for its first process to let go of the run directory."""
 
 PLACES = ("root", "cache", "repo")
 """Where data lies, which may change without the data changing."""
@@ -26,49 +37,79 @@ PLACES = ("root", "cache", "repo")
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Holds the run directory for this process alone. Raises UserError where another one has it."""
+    """Holds the run directory for this run alone. Raises UserError where another one has it.
+
+    A cluster that starts a job anew may not yet have ended its first process: there it is waited for.
+    """
     with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"run_dir={run_dir} is in use by another process. Wait for it, or pass another run_dir."
-            ) from None
+
+        def lock() -> None:
+            started = time.monotonic()
+            while True:
+                try:
+                    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    again = "SLURM_RESTART_COUNT" in os.environ
+                    if again and time.monotonic() - started > WAIT:  # it goes on well: look in again later
+                        raise Stopped(
+                            f"run_dir={run_dir} is in use by this job's first process.", PREEMPTED
+                        ) from None
+                    if not again:
+                        raise UserError(
+                            f"run_dir={run_dir} is in use by another process. "
+                            "Wait for it, or pass another run_dir."
+                        ) from None
+                    time.sleep(1)
+
+        parallel.from_main(lock)
         yield
 
 
 @contextmanager
 def terminable(run_dir: Path) -> Iterator[None]:
-    """SIGTERM ends the task with a message; the training loop has its own way while it runs."""
+    """SIGTERM and SIGUSR2 end the task with a message; the training loop has its own way while it runs."""
+
+    received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise Stopped(f"Stopped by SIGTERM. The same command with run_dir={run_dir} goes on.", 128 + number)
+        received.append(number)
+        if len(received) > 1:  # what the first one began, as telling the tracker, is not broken off
+            return
+        name = signal.Signals(number).name
+        raise Stopped(f"Stopped by {name}. The same command with run_dir={run_dir} goes on.", 128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 def check(parts: Parts) -> None:
     """Raises UserError where the directory holds another run. Nothing in it has been changed by then."""
+    parallel.from_main(lambda: _check(parts))
+
+
+def _check(parts: Parts) -> None:
     import yaml
 
-    if not any((parts.run_dir / "checkpoints").glob("step_*.pt")):
+    if not any((parts.run_dir / "checkpoints").glob("step_*[0-9].*")):
         return
-    if parts.choices["task"] != "train":
+    config = parts.run_dir / "config.yaml"
+    stored = yaml.safe_load(config.read_text()) if config.exists() else None
+    task = "dit_exp.task.train.train" if stored is None else stored["task"]["_target_"]
+    if task != parts.config["task"]["_target_"]:
         raise UserError(
             f"run_dir={parts.run_dir} holds a training run, and task={parts.choices['task']} would "
             "overwrite it. Pass another run_dir; checkpoint= names the run to read."
         )
-    config = parts.run_dir / "config.yaml"
-    if not parts.trainer.resume or not config.exists():
+    if not parts.trainer.resume or stored is None:
         return
-    if lines := differences(yaml.safe_load(config.read_text()), parts.config):
+    if lines := differences(stored, parts.config):
         listed = "\n  ".join(lines)
         raise UserError(
             f"run_dir={parts.run_dir} holds a run of another configuration:\n  {listed}\n"

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import logging
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
+from dit_exp.metrics.names import with_counts
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.task import record
 from dit_exp.task.generate import check_batch_size, draw_grid
-from dit_exp.task.parts import Parts
-from dit_exp.task.score import leading, score, with_counts
+from dit_exp.task.parts import Parts, trained
+from dit_exp.task.score import leading, score
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(parts: Parts, batch_size: int = 250) -> float:
     """Scores the checkpoint's model and returns the first score. The run gets a folder of its own."""
-    if parts.source is None:
-        raise UserError("task=evaluate needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
+    source = trained(parts)
     if not parts.metrics.num_samples:
         raise UserError("metrics=none leaves task=evaluate nothing to measure. Pass metrics=offline.")
     check_batch_size(batch_size)
     parts.data.check()
-    step = parts.source["step"]
+    step = source["step"]
     with record.recorded(parts):
         parts.metrics.prepare(parts.data)
-        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+        if parallel.world().main:
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
         parts.tracker.image("samples", parts.run_dir / "samples.png", step)
-        scores, protocol = score(parts, parts.model, batch_size, step)
+        scores, protocol = score(parts, parts.model, batch_size, step, parts.metrics.num_samples)
         parts.tracker.log(with_counts(scores, protocol), step)
         values = {
             "steps": step,
-            "images": parts.source["images"],
+            "images": source["images"],
             "parameters": count_parameters(parts.model),
             "gmac": count_gmac(parts.model, parts.latent_shape, parts.data.num_classes),
-            "checkpoint": parts.source["path"],
+            "checkpoint": source["path"],
             "scores": scores,
             "protocol": protocol,
         }

@@ -1,7 +1,7 @@
 """Images from a trained model: seeds and labels in, uint8 out.
 
 Image i has label i mod classes and noise from the stream (seed, i). Images pass in fixed pieces of
-`batch_size`, so which process draws a piece changes nothing.
+`batch_size`, every process draws its share of them, and which one draws a piece changes nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
 from dit_exp.sampler.denoise import Denoise, on_process_time
@@ -27,8 +28,9 @@ COLUMNS = 10
 
 @dataclass
 class Samples:
-    """`images` uint8 (b, C, H, W); `labels` (b,) or None."""
+    """Images `start`, start + 1 and so on: `images` uint8 (b, C, H, W); `labels` (b,) or None."""
 
+    start: int
     images: Tensor
     labels: Tensor | None
 
@@ -66,16 +68,18 @@ def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tenso
 
 
 def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Iterator[Samples]:
-    """Images 0 to count - 1, in pieces."""
+    """This process's share of the images 0 to count - 1, in pieces."""
     from tqdm import tqdm
 
-    with tqdm(total=count, unit="img", desc="sampling", disable=None, leave=False) as bar:
-        for start in range(0, count, batch_size):
+    here = parallel.world()
+    shown = None if here.main else True
+    with tqdm(total=count // here.size, unit="img", desc="sampling", disable=shown, leave=False) as bar:
+        for start in range(here.rank * batch_size, count, here.size * batch_size):
             # Every piece is full: what a matrix product rounds depends on the shape of its batch.
             indices = range(start, start + batch_size)
             [x] = deque(trajectory(parts, model, indices), maxlen=1)
             kept = min(batch_size, count - start)
-            yield Samples(decode(parts, x)[:kept], labels_of(indices[:kept], parts.data.num_classes))
+            yield Samples(start, decode(parts, x)[:kept], labels_of(indices[:kept], parts.data.num_classes))
             bar.update(kept)
 
 
@@ -87,10 +91,11 @@ def decode(parts: Parts, latent: Tensor) -> Tensor:
 
 def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
     """Writes 40 samples as a grid, ten a row, class names below: with ten classes a column is a class."""
-    [samples] = generate(parts, model, GRID, GRID)
-    names = parts.data.class_names
-    labels = [names[int(i)] for i in samples.labels] if samples.labels is not None else None
-    save_grid(samples.images, path, COLUMNS, labels)
+    indices = range(GRID)
+    [x] = deque(trajectory(parts, model, indices), maxlen=1)
+    names, classes = parts.data.class_names, labels_of(indices, parts.data.num_classes)
+    labels = [names[int(i)] for i in classes] if classes is not None else None
+    save_grid(decode(parts, x), path, COLUMNS, labels)
 
 
 def draw_progress(parts: Parts, model: nn.Module, path: Path, rows: int = 4) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
@@ -18,16 +19,23 @@ from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process
 
 
 @dataclass
-class Parts:
-    """`config` is the resolved configuration as plain values, `choices` the name chosen in each group.
+class Setting:
+    """What every task is handed, also one that needs no model.
 
-    `source` is the checkpoint that the weights came from, with its step, images and seconds, or None.
+    `config` is the resolved configuration as plain values, `choices` the name chosen in each group.
     """
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: list[str]
     run_dir: Path
+    tracker: Tracker
+
+
+@dataclass
+class Parts(Setting):
+    """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+
     seed: int
     device: torch.device
     data: DataSet
@@ -41,9 +49,18 @@ class Parts:
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     trainer: Trainer
     metrics: Metric
-    tracker: Tracker
     source: dict[str, Any] | None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         return self.autoencoder.latent_shape(self.data.image_shape)
+
+
+def trained(parts: Parts) -> dict[str, Any]:
+    """The checkpoint that the weights came from. Raises UserError where there is none."""
+    if parts.source is None:
+        raise UserError(
+            f"task={parts.choices['task']} needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint "
+            "file."
+        )
+    return parts.source

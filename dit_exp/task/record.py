@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import Stopped
+from dit_exp.revision import revision
+from dit_exp.sweep.folder import SWEEP_FILE, write_json
 from dit_exp.task import directory
 from dit_exp.task.parts import Parts
 
 METRICS_FILE = "metrics.json"
 
 
-def revision() -> dict[str, str]:
-    """The git commit of the code and whether the tree had changes; "unknown" outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain")))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}
-
-
 def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
-    """Parameters for a tracker: `attn`: gqa, `attn.kv_heads`: 2. What a model was handed is not repeated."""
+    """Parameters for a tracker: `attn`: gqa, `attn.kv_heads`: 2. What a model was handed is not repeated.
+
+    Nor is the run directory, which no two runs share and which is a tag.
+    """
     flat: dict[str, Any] = dict(choices)
     for key, value in config.items():
         if not isinstance(value, dict):
@@ -39,7 +30,7 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
         for name, inner in value.items():
             if not name.startswith("_") and not isinstance(inner, dict):
                 flat[f"{key}.{name}"] = inner
-    return {key: value for key, value in flat.items() if value is not None}
+    return {key: value for key, value in flat.items() if value is not None and key != "run_dir"}
 
 
 @contextmanager
@@ -50,7 +41,10 @@ def recorded(parts: Parts) -> Iterator[None]:
         _explain(parts)
         try:
             yield
-        except (Stopped, KeyboardInterrupt):
+        except Stopped as stopped:
+            parts.tracker.finish("SCHEDULED" if stopped.preempted else "KILLED")
+            raise
+        except KeyboardInterrupt:
             parts.tracker.finish("KILLED")
             raise
         except BaseException:
@@ -61,6 +55,8 @@ def recorded(parts: Parts) -> Iterator[None]:
 
 def _explain(parts: Parts) -> None:
     """Writes config.yaml, overrides.yaml and revision.json into the run directory and starts the tracker."""
+    if not parallel.world().main:
+        return
     import yaml
 
     code = revision()
@@ -70,12 +66,17 @@ def _explain(parts: Parts) -> None:
     named = [o for o in parts.overrides if not o.startswith(("run_dir", "tracker", "hydra"))]
     name = " ".join(named) or parts.run_dir.name
     tags = {**code, "run_dir": str(parts.run_dir)}
-    parts.tracker.start(parts.run_dir, flatten(parts.config, parts.choices), tags, name[:200])
+    sweep = parts.run_dir.parent if (parts.run_dir.parent / SWEEP_FILE).exists() else None
+    if sweep is not None:
+        tags["cell"] = parts.run_dir.name
+    parts.tracker.start(parts.run_dir, flatten(parts.config, parts.choices), tags, name[:200], sweep)
     parts.tracker.artifact(parts.run_dir / "config.yaml")
 
 
 def write_metrics(parts: Parts, values: dict[str, Any]) -> None:
-    """Writes metrics.json and hands it to the tracker."""
+    """Writes metrics.json and hands it to the tracker; in the main process alone."""
+    if not parallel.world().main:
+        return
     path = parts.run_dir / METRICS_FILE
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    write_json(path, values)
     parts.tracker.artifact(path)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Literal
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
 from dit_exp.task.generate import Samples, check_batch_size, draw_grid, draw_progress, generate
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Parts, trained
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +25,40 @@ def sample(
     png  samples/000000.png and so on   npz  samples.npz with arr_0, uint8 (N, H, W, 3), and label where there
          are classes
     """
-    if parts.source is None:
-        raise UserError("task=sample needs a trained model. Pass checkpoint=RUN_DIR or a checkpoint file.")
+    source = trained(parts)
     check_batch_size(batch_size)
     if num_images < 1:
         raise UserError(f"task.num_images={num_images} must be at least 1.")
     folder = parts.run_dir / "samples"
-    if format == "png" and folder.exists():
+    if format == "png" and folder.exists() and not _begun(parts):
         raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")
     with record.recorded(parts):
-        draw_grid(parts, parts.model, parts.run_dir / "samples.png")
-        draw_progress(parts, parts.model, parts.run_dir / "progress.png")
-        parts.tracker.image("samples", parts.run_dir / "samples.png", parts.source["step"])
+        main = parallel.world().main
+        if main:
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+            draw_progress(parts, parts.model, parts.run_dir / "progress.png")
+        parts.tracker.image("samples", parts.run_dir / "samples.png", source["step"])
         pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
         if format == "npz":
-            write_npz(list(pieces), parts.run_dir / "samples.npz")
+            shares = parallel.gathered(list(pieces))
+            if main:
+                whole = sorted((piece for share in shares for piece in share), key=lambda piece: piece.start)
+                write_npz(whole, parts.run_dir / "samples.npz")
         else:
-            folder.mkdir()
-            images = (image for piece in pieces for image in piece.images)
-            for i, image in enumerate(images):
-                save_png(image, folder / f"{i:06d}.png")
+            folder.mkdir(exist_ok=True)
+            for piece in pieces:
+                for i, image in enumerate(piece.images, start=piece.start):
+                    save_png(image, folder / f"{i:06d}.png")
     log.info("%d images and their grid, samples.png, in %s", num_images, parts.run_dir)
+
+
+def _begun(parts: Parts) -> bool:
+    """Whether a job that was started again has begun this: the same images are then drawn once more."""
+    import yaml
+
+    config = parts.run_dir / "config.yaml"
+    again = "SLURM_RESTART_COUNT" in os.environ and config.exists()
+    return again and yaml.safe_load(config.read_text()) == parts.config
 
 
 def write_npz(pieces: list[Samples], path: Path) -> None:

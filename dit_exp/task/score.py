@@ -11,17 +11,17 @@ from dit_exp.task.parts import Parts
 
 
 def score(
-    parts: Parts, model: nn.Module, batch_size: int, step: int
+    parts: Parts, model: nn.Module, batch_size: int, step: int, count: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Draws metrics.num_samples images and returns ({name: value}, protocol); both empty for metrics=none.
+    """Draws `count` images and returns ({name: value}, protocol); both empty for metrics=none.
 
     step  training step of the model, for the protocol
+    Every process draws its share and gets the result.
     """
-    count = parts.metrics.num_samples
-    if not count:
+    if not parts.metrics.num_samples:
         return {}, {}
     for samples in generate(parts, model, count, batch_size):
-        parts.metrics.update(samples.images)
+        parts.metrics.update(samples.images, samples.start)
     scores, protocol = parts.metrics.compute()
     return scores, {
         **protocol,
@@ -30,7 +30,7 @@ def score(
         "ema_decay": parts.source["ema_decay"] if parts.source else parts.trainer.ema_decay,
         "nfe": parts.sampler.evaluations,
         **{
-            group: _described(parts, group)
+            group: described(parts, group)
             for group in ("sampler", "grid", "guidance", "process", "objective")
         },
         "precision": parts.trainer.precision,
@@ -40,17 +40,10 @@ def score(
     }
 
 
-def _described(parts: Parts, group: str) -> dict[str, Any]:
+def described(parts: Parts, group: str) -> dict[str, Any]:
     """A choice by name, with its keys."""
     keys = {k: v for k, v in parts.config[group].items() if not k.startswith("_") and not isinstance(v, dict)}
     return {"name": parts.choices[group], **keys}
-
-
-def with_counts(scores: dict[str, float], protocol: dict[str, Any]) -> dict[str, float]:
-    """Scores by a name that holds the count, fid_50k, so that two counts never share a column."""
-    n = protocol.get("n", 0)
-    count = f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
-    return {f"{name}_{count}": value for name, value in scores.items()}
 
 
 def leading(scores: dict[str, float], loss: float) -> float:

@@ -7,37 +7,55 @@ import logging
 import torch
 from torch import nn
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
+from dit_exp.task.curve import Curve
 from dit_exp.task.generate import check_batch_size, draw_grid, draw_progress
 from dit_exp.task.parts import Parts
-from dit_exp.task.score import leading, score, with_counts
+from dit_exp.task.score import leading
+from dit_exp.task.validate import check_size
 from dit_exp.trainer.history import plot_loss
+from dit_exp.trainer.progress import memory_gib
 from dit_exp.trainer.state import TrainState
 from dit_exp.types import Network
 
 log = logging.getLogger(__name__)
 
 
-def train(parts: Parts, batch_size: int = 250) -> float:
+def train(
+    parts: Parts,
+    batch_size: int = 250,
+    score_every: int = 0,
+    score_samples: int | None = None,
+    validation_images: int = 0,
+) -> float:
     """Trains to the budget and returns the first score, or the loss where metrics=none.
 
-    batch_size  images drawn at once when sampling
+    batch_size         images drawn at once when sampling
+    score_every        steps between scores during the training, 0 for one at the end alone
+    score_samples      images of each of those; None takes metrics.num_samples
+    validation_images  held-out images for the validation loss, measured with each score; 0 for none
     """
     if parts.source is not None:
         raise UserError(
             "checkpoint= is for task=sample and task=evaluate. To go on with a run, pass its run_dir."
         )
     check_batch_size(batch_size)
+    if score_every < 0 or (score_samples is not None and score_samples < 2):
+        raise UserError("task.score_every must be 0 or more, task.score_samples 2 or more.")
     parts.data.check()
+    check_size(parts, validation_images)
     with record.recorded(parts):
-        return _train(parts, batch_size)
+        curve = Curve(parts, batch_size, validation_images)
+        return _train(parts, curve, score_every, score_samples)
 
 
-def _train(parts: Parts, batch_size: int) -> float:
+def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | None) -> float:
     run_dir, tracker = parts.run_dir, parts.tracker
+    main = parallel.world().main
     parts.metrics.prepare(parts.data)  # what it lacks is said before the training, not after
     parameters = count_parameters(parts.model)
     gmac = count_gmac(parts.model, parts.latent_shape, parts.data.num_classes)
@@ -47,9 +65,14 @@ def _train(parts: Parts, batch_size: int) -> float:
         return on_process_time(model, parts.process)
 
     def preview(state: TrainState) -> None:
-        with torch.random.fork_rng():
-            draw_grid(parts, state.weights, run_dir / "samples.png")
-        tracker.image("samples", run_dir / "samples.png", state.step)
+        weights = state.weights
+        if main:
+            with torch.random.fork_rng():
+                draw_grid(parts, weights, run_dir / "samples.png")
+            tracker.image("samples", run_dir / "samples.png", state.step)
+
+    def measure(state: TrainState) -> None:
+        curve.measure(state, parts.metrics.num_samples if score_samples is None else score_samples)
 
     state, history = parts.trainer.fit(
         parts.model,
@@ -63,15 +86,17 @@ def _train(parts: Parts, batch_size: int) -> float:
         parts.seed,
         parts.config,
         parts.choices,
-        preview,
+        ((parts.trainer.sample_every, preview), (score_every, measure)),
     )
     preview(state)
-    draw_progress(parts, state.weights, run_dir / "progress.png")
-    plot_loss(history.rows, run_dir / "loss.png")
-    for name in ("progress", "loss"):
-        tracker.artifact(run_dir / f"{name}.png")
-    scores, protocol = score(parts, state.weights, batch_size, state.step)
-    loss = history.mean_loss()
+    weights = state.weights
+    if main:
+        draw_progress(parts, weights, run_dir / "progress.png")
+        plot_loss(history.rows, run_dir / "loss.png")
+        for name in ("progress", "loss"):
+            tracker.artifact(run_dir / f"{name}.png")
+    row, protocol = curve.measure(state, parts.metrics.num_samples)
+    scores, loss = row["scores"], history.mean_loss()
     values = {
         "steps": state.step,
         "images": state.images,
@@ -80,11 +105,14 @@ def _train(parts: Parts, batch_size: int) -> float:
         "minutes": state.seconds / 60,
         "parameters": parameters,
         "gmac": gmac,
+        "memory_gib": memory_gib(),
+        "processes": parallel.world().size,
+        "validation_loss": row["validation_loss"],
         "scores": scores,
         "protocol": protocol,
     }
     tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss}, state.step)
-    tracker.log(with_counts(scores, protocol), state.step)
+    tracker.artifact(curve.path)
     record.write_metrics(parts, values)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     log.info("Step %d, loss %.4f%s", state.step, loss, f", {figures}" if figures else "")

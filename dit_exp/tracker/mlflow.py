@@ -15,7 +15,7 @@ from typing import Any
 from dit_exp.errors import UserError
 from dit_exp.tracker.address import INSTEAD, check, reason, shown, sqlite_file
 from dit_exp.tracker.sender import Sender
-from dit_exp.tracker.spool import Event, Spool
+from dit_exp.tracker.spool import FOLDER, Event, Spool
 from dit_exp.tracker.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,17 @@ class MlflowTracker:
         self._earlier: dict[str, tuple[int, float | None]] = {}
         self._completed = False
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None:
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None:
         check(self.uri)
-        self._run_dir = run_dir
-        self._spool = Spool(run_dir / "tracker")
+        self._run_dir, self._sweep = run_dir, None if sweep is None else str(sweep)
+        self._spool = Spool(run_dir / FOLDER)
         self._recall(self._spool.history())
         store = Store(self.uri, self.experiment, self._spool)
         if sqlite_file(self.uri):
@@ -50,6 +57,7 @@ class MlflowTracker:
             name=name,
             parameters={key: str(value) for key, value in parameters.items()},
             tags={key: str(value) for key, value in tags.items()},
+            sweep=self._sweep,
         )
         self._sender.start()
 
@@ -76,7 +84,7 @@ class MlflowTracker:
 
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED, and says what could not be sent."""
-        self._put(kind="finish", status=status)
+        self._put(kind="finish", status=status, sweep=self._sweep)
         self._sender.finish(self.patience)
         self._spool.close()
         left = self._spool.unsent()
@@ -89,6 +97,28 @@ class MlflowTracker:
                 self._spool.path,
                 self._run_dir,
             )
+
+    def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
+        self._put(kind="view", name=name, metrics=metrics, parameters=parameters)
+
+    def deliver(self, run_dir: Path) -> bool:
+        """Sends what a run that has ended in a directory could not send; tells whether all of it is sent."""
+        if not (run_dir / FOLDER).exists():
+            return True
+        spool, left = Spool(run_dir / FOLDER), 0
+        if spool.unsent():
+            sender = Sender(spool, Store(self.uri, self.experiment, spool))
+            sender.start()
+            sender.finish(self.patience)
+            if left := spool.unsent():
+                log.warning(
+                    "%d events of %s could not be sent to %s. The same command sends what is left.",
+                    left,
+                    run_dir,
+                    shown(self.uri),
+                )
+        spool.close()
+        return not left
 
     def _put(self, **event: Any) -> None:
         try:

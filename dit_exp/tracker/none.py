@@ -9,7 +9,14 @@ from typing import Any
 class NoTracker:
     """Takes everything and keeps nothing."""
 
-    def start(self, run_dir: Path, parameters: dict[str, Any], tags: dict[str, str], name: str) -> None:
+    def start(
+        self,
+        run_dir: Path,
+        parameters: dict[str, Any],
+        tags: dict[str, str],
+        name: str,
+        sweep: Path | None = None,
+    ) -> None:
         """Nothing to start."""
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -20,6 +27,13 @@ class NoTracker:
 
     def artifact(self, path: Path) -> None:
         """Nothing to keep it in."""
+
+    def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
+        """Nothing to view."""
+
+    def deliver(self, run_dir: Path) -> bool:
+        """Nothing to send."""
+        return True
 
     def finish(self, status: str = "FINISHED") -> None:
         """Nothing to finish."""

@@ -18,6 +18,15 @@ Event = dict[str, Any]
 GROUP = 1000
 """Values sent in one request: the most that MLflow takes."""
 
+FOLDER, STATE = "tracker", "sent.json"
+"""A spool in its run directory, and the file in it that says how far it was sent."""
+
+
+def known_run(run_dir: Path) -> str | None:
+    """The tracking server's name for the run of a directory, None where there is none yet."""
+    path = run_dir / FOLDER / STATE
+    return json.loads(path.read_text())["run_id"] if path.exists() else None
+
 
 class Spool:
     """events.jsonl, sent.json and the files to be sent, in `folder`.
@@ -28,7 +37,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "events.jsonl"
-        self._state = folder / "sent.json"
+        self._state = folder / STATE
         self._pending = folder / "pending"
         self._pending.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("ab", buffering=0)  # a line that was written survives kill -9

@@ -7,6 +7,7 @@ fails is made again by the sender, which knows what waits behind it.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit_exp.errors import UserError
 from dit_exp.tracker.address import shown, sqlite_file
-from dit_exp.tracker.spool import GROUP, Event, Spool
+from dit_exp.tracker.spool import GROUP, Event, Spool, known_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -33,6 +35,10 @@ SETTINGS = {
 
 PARAMETERS, LENGTH = 100, 6000
 """MLflow's limits: parameters in a request, characters in a parameter."""
+
+
+VIEW = "mlflow.sharedViewState."
+"""What MLflow's UI calls a view, with its name behind it, among an experiment's tags."""
 
 
 class Refused(Exception):
@@ -50,15 +56,10 @@ class Store:
         """Reaches the server and finds the run there; one that has lost the run gets it anew, in full."""
         if self._client is not None:
             return self._client
-        for key, value in SETTINGS.items():
-            os.environ.setdefault(key, value)
-        from mlflow import MlflowClient
+        with opened(self.uri) as client:
+            self._experiment_id(client)
         from mlflow.exceptions import MlflowException
 
-        with _alone(self.uri):
-            logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
-            client = MlflowClient(self.uri)
-            self._experiment_id(client)
         if self.spool.run_id is not None:
             try:
                 lost = client.get_run(self.spool.run_id).info.lifecycle_stage != "active"
@@ -97,14 +98,18 @@ class Store:
                 path = self.spool.kept(event["file"])
                 if path.exists():
                     client.log_artifact(run_id, str(path))
+            case "view":
+                self._view(client, run_id, event)
             case "finish":
+                for key, value in _parent(event).items():  # it may have been away at the start
+                    client.set_tag(run_id, key, value)
                 client.set_terminated(run_id, event["status"], event["time"])
         return None
 
     def _start(self, client: MlflowClient, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id, name, tags = self.spool.run_id, event["name"], dict(event["tags"])
+        run_id, name, tags = self.spool.run_id, event["name"], event["tags"] | _parent(event)
         if run_id is None:
             experiment = self._experiment_id(client)
             run_id = client.create_run(experiment, event["time"], tags, name).info.run_id
@@ -142,6 +147,23 @@ class Store:
             raise Refused(str(error)) from error
         client.log_image(run_id, picture, key=event["name"], step=event["step"], timestamp=event["time"])
 
+    def _view(self, client: MlflowClient, run_id: str, event: Event) -> None:
+        """What the UI keeps for a view that is shared: its own table hides metrics until they are chosen."""
+        columns = [f"metrics.`{name}`" for name in event["metrics"]]
+        state = {
+            "searchFilter": f"tags.mlflow.parentRunId = '{run_id}'",
+            "orderByKey": columns[0],
+            "orderByAsc": True,
+            "selectedColumns": columns + [f"params.`{name}`" for name in event["parameters"]],
+        }
+        experiment = self._experiment_id(client)
+        client.set_experiment_tag(experiment, f"{VIEW}{event['name']}", json.dumps(state))
+        place = (
+            f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={event['name']}"
+        )
+        client.set_tag(run_id, "table", place)
+        log.info("Table of the sweep's scores in the MLflow UI: %s", place)
+
     def _experiment_id(self, client: MlflowClient) -> str:
         from mlflow.exceptions import MlflowException
 
@@ -161,6 +183,24 @@ class Store:
                 f"name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
             )
         return found.experiment_id
+
+
+def _parent(event: Event) -> dict[str, str]:
+    """The tag that puts a run under its sweep's, once the server has given that one a name."""
+    run_id = known_run(Path(event["sweep"])) if event["sweep"] is not None else None
+    return {} if run_id is None else {"mlflow.parentRunId": run_id}
+
+
+@contextmanager
+def opened(uri: str) -> Iterator[MlflowClient]:
+    """A client of a server or a database. Inside the block no other run opens the same SQLite file."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # 50 lines for a new database
+        yield MlflowClient(uri)
 
 
 @contextmanager

@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 class History:
     """Rows {step, loss, learning_rate, gradient_norm}; on resume, rows after the checkpoint are dropped.
 
-    Rows that cannot be written, on a full disk say, are kept and written with the next ones.
+    Rows that cannot be written, on a full disk say, are kept and written with the next ones. Of several
+    processes one is `writing`.
     """
 
-    def __init__(self, run_dir: Path, last_step: int) -> None:
-        self.path = run_dir / "history.jsonl"
+    def __init__(self, run_dir: Path, last_step: int, writing: bool = True) -> None:
+        self.path, self.writing = run_dir / "history.jsonl", writing
         rows = [row for row in read_rows(self.path) if row["step"] <= last_step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        part.replace(self.path)
+        if writing:
+            write_rows(rows, self.path)
         self.recent = deque(rows, maxlen=100)
         self._unwritten: list[dict[str, Any]] = []
-        self._size = self.path.stat().st_size
+        self._size = self.path.stat().st_size if writing else 0
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -34,6 +34,8 @@ class History:
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
         self.recent.extend(rows)
+        if not self.writing:
+            return
         self._unwritten += rows
         try:
             with self.path.open("r+b") as file:
@@ -63,6 +65,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes all rows, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part.replace(path)
 
 
 def plot_loss(rows: list[dict[str, Any]], path: Path) -> None:

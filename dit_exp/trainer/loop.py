@@ -1,8 +1,9 @@
 """The training loop.
 
-Notable: each step seeds torch from (seed, step), so a resumed run needs no generator state and repeats an
-uninterrupted one bit for bit; losses stay on the device until they are logged; nothing is saved before the
-losses up to it are known to be finite.
+Notable: each piece of a step seeds torch from (seed, step, piece), so a resumed run needs no generator state
+and repeats an uninterrupted one bit for bit, and two processes draw what one draws that accumulates two
+pieces; losses stay on the device until they are logged; nothing is saved before the losses up to it are known
+to be finite.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dit_exp import checkpoint
+from dit_exp import checkpoint, parallel
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
@@ -27,11 +29,15 @@ from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
 from dit_exp.trainer.progress import Progress
-from dit_exp.trainer.signals import StopRequest
+from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
+from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
 from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
 
 log = logging.getLogger(__name__)
+
+Visit = tuple[int, Callable[[TrainState], None]]
+"""(every so many steps, what is then done with the state); 0 is never."""
 
 
 def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Tensor:
@@ -53,6 +59,7 @@ class Trainer:
         accumulate: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
         compile: bool = False,
+        strategy: Literal["ddp", "fsdp"] = "ddp",
         gradient_clip: float = 1.0,
         warmup_steps: int = 500,
         ema_decay: float = 0.9999,
@@ -74,7 +81,7 @@ class Trainer:
             )
         self.max_steps, self.max_seconds = max_steps, None if max_minutes is None else max_minutes * 60
         self.batch_size, self.accumulate = batch_size, accumulate
-        self.precision, self.compile = precision, compile
+        self.precision, self.compile, self.strategy = precision, compile, strategy
         self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
         self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
         self.log_every, self.sample_every = log_every, sample_every
@@ -86,33 +93,49 @@ class Trainer:
         objective: Prediction,
         autoencoder: Autoencoder,
         data: DataSet,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[Iterable[Any]], Optimizer],
         tracker: Tracker,
         run_dir: Path,
         seed: int,
         config: dict[str, Any],
         choices: dict[str, str],
-        preview: Callable[[TrainState], None],
+        visits: Sequence[Visit] = (),
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
         network  wraps the model (compiled or not) as a function of t in [0, 1]
         config, choices  kept in every checkpoint
-        preview  draws samples of a state, called every `sample_every` steps
-        Raises Stopped after a signal, UserError for a loss that is not finite.
+        visits   what is done with the state every so many steps; its time is not counted
+        Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
+        finite.
         """
-        state = TrainState(
-            model, averaged(model, self.ema_decay) if self.ema_decay else None, optimizer(model.parameters())
-        )
+        here = parallel.world()
+        if self.batch_size % (here.size * self.accumulate):
+            raise UserError(
+                f"trainer.batch_size={self.batch_size} does not divide by {here.size} processes x "
+                f"trainer.accumulate={self.accumulate}. Choose a multiple of {here.size * self.accumulate}."
+            )
+        strategy = chosen(self.strategy)
+        ema = averaged(model, self.ema_decay) if self.ema_decay else None
+        strategy.prepare(model, ema)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        if learned := list(objective.parameters()):
+            groups.append({"params": learned})
+        state = TrainState(model, ema, objective, optimizer(groups), strategy.whole)
         rates = [group["lr"] for group in state.optimizer.param_groups]
         device = next(model.parameters()).device
         with StopRequest() as stop:
-            self._restore(state, run_dir)
-            history = History(run_dir, state.step)
-            forward = network(torch.compile(model, dynamic=False) if self.compile else model)  # type: ignore[arg-type]
-            feed = data.train(self.batch_size, seed).batches(state.step)
+            self._restore(state, strategy, run_dir)
+            history = History(run_dir, state.step, writing=here.main)
+            module = strategy.network
+            forward = network(torch.compile(module, dynamic=False) if self.compile else module)  # type: ignore[arg-type]
+            with parallel.main_first():  # which decodes the data into the cache
+                feed = data.train(self.batch_size // here.size, seed, here.rank, here.size).batches(
+                    state.step
+                )
             pending: list[tuple[int, float, Tensor, Tensor]] = []
             saved = state.step
+            stopped_by: signal.Signals | None = None
 
             def flush() -> None:
                 """Brings the losses since the last one to the trace and the tracker."""
@@ -120,7 +143,8 @@ class Trainer:
                 pending.clear()
                 history.extend(rows)
                 if problem:
-                    good = f"The last good checkpoint is {checkpoint.path_of(run_dir, saved)}."
+                    path = checkpoint.path_of(run_dir, saved, strategy.suffix)
+                    good = f"The last good checkpoint is {path}."
                     raise UserError(
                         f"{problem} {good if saved else 'No checkpoint was saved before it.'} "
                         "Lower optimizer.lr, raise trainer.warmup_steps, set attn.qk_norm=true or use "
@@ -128,15 +152,51 @@ class Trainer:
                     )
                 tracker.log(progress.report(rows, state), state.step)
 
-            model.train()
-            with Progress(state, self.max_steps, self.max_seconds) as progress:
+            def visit() -> None:
+                """Calls what is due at this step, outside the time that counts."""
+                nonlocal started, saved
+                before = time.monotonic()
+                due = [action for every, action in visits if every and state.step % every == 0]
+                if due and saved != state.step:  # it may take longer than a cluster gives
+                    if pending:
+                        flush()
+                    if self._save(state, strategy, config, choices, run_dir, saved):
+                        saved = state.step
+                if due:
+                    with stop.heeded(
+                        f"at step {saved}. The same command goes on from the newest checkpoint."
+                    ):
+                        for action in due:
+                            action(state)
+                model.train()
+                started += time.monotonic() - before
+                progress.leave_out(time.monotonic() - before)
+
+            def ending() -> bool:
+                """Whether to stop here, which all processes must answer alike."""
+                nonlocal stopped_by
+                late = self.max_seconds is not None and state.seconds >= self.max_seconds
+                heaviest, over = parallel.largest(weight(stop.number), float(here.main and late))
+                stopped_by = SIGNALS[int(heaviest)]
+                return bool(over) or stopped_by is not None or self._complete(state)
+
+            def piece_of_step(piece: int) -> AbstractContextManager[None]:
+                torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
+                return strategy.accumulating(last=piece == self.accumulate - 1)
+
+            with Progress(state, self.max_steps, self.max_seconds, shown=here.main) as progress:
                 started = time.monotonic() - state.seconds
-                while not self._done(state) and stop.number is None:
+                if state.step:
+                    visit()  # a run that broke off may have saved the step and no more
+                model.train()
+                objective.train()
+                while not ending():
                     factor = min(1.0, (state.step + 1) / max(1, self.warmup_steps))
                     for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
-                    torch.manual_seed(mix("step", seed, state.step))
-                    loss, norm = self.train_step(state, forward, objective, autoencoder, next(feed), device)
+                    loss, norm = self.train_step(
+                        state, forward, objective, autoencoder, next(feed), device, piece_of_step
+                    )
                     state.step += 1
                     state.images += self.batch_size
                     state.seconds = time.monotonic() - started
@@ -144,25 +204,21 @@ class Trainer:
                     saving = state.step % self.checkpoint_every == 0
                     if saving or len(pending) >= self.log_every:
                         flush()
-                    if saving and self._save(state.state_dict(config, choices), run_dir, state.step, saved):
+                    if saving and self._save(state, strategy, config, choices, run_dir, saved):
                         saved = state.step
-                    if self.sample_every and state.step % self.sample_every == 0:
-                        before = time.monotonic()
-                        preview(state)
-                        model.train()
-                        started += time.monotonic() - before
-                        progress.leave_out(time.monotonic() - before)
+                    visit()
                 if pending:
                     flush()
             if saved != state.step:
-                self._save(state.state_dict(config, choices), run_dir, state.step, saved, ending=True)
-            if stop.number is not None and not self._done(state):
-                name = signal.Signals(stop.number).name
+                self._save(state, strategy, config, choices, run_dir, saved, ending=True)
+            stopped_by = SIGNALS[int(parallel.largest(weight(stop.number))[0])]
+            if stopped_by is not None:
+                name = stopped_by.name
                 saving = f"after step {state.step}; the state is saved in {run_dir}."
                 raise Stopped(
                     f"Stopped by {name} {saving if state.step else 'before the first step.'} "
                     f"The same command with run_dir={run_dir} goes on from there.",
-                    128 + stop.number,
+                    128 + stopped_by,
                 )
         return state, history
 
@@ -174,35 +230,42 @@ class Trainer:
         autoencoder: Autoencoder,
         batch: Batch,
         device: torch.device,
+        piece_of_step: Callable[[int], AbstractContextManager[None]],
     ) -> tuple[Tensor, Tensor]:
-        """One optimizer step on a batch; returns its mean loss and gradient norm, on the device."""
+        """One optimizer step on this process's batch; returns its mean loss and the gradient norm.
+
+        piece_of_step  gives what surrounds the passes of piece 0 to accumulate - 1
+        """
         null_label, dropout = state.model.null_label, state.model.class_dropout
-        total = torch.zeros((), device=device)
+        mean = torch.zeros((), device=device)
         images = batch.image.chunk(self.accumulate)
         labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
-        for image, label in zip(images, labels, strict=True):
-            x = autoencoder.encode(to_model_range(image.to(device, non_blocking=True)))
-            if label is not None:
-                label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
-            with autocast(device, self.precision):
-                loss = objective.loss(forward, x, label).mean() / self.accumulate
-            loss.backward()
-            total += loss.detach()
+        for piece, (image, label) in enumerate(zip(images, labels, strict=True)):
+            with piece_of_step(piece):
+                x = autoencoder.encode(to_model_range(image.to(device, non_blocking=True)))
+                if label is not None:
+                    label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
+                with autocast(device, self.precision):
+                    loss = objective.loss(forward, x, label).mean() / self.accumulate
+                loss.backward()
+            mean += loss.detach()
+        objective.learn(parallel.joined)
+        for parameter in objective.parameters():  # few and small; the network's meet on their own
+            if parameter.grad is not None:
+                parameter.grad.copy_(parallel.mean(parameter.grad))
         limit = self.gradient_clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+        norm = total(nn.utils.clip_grad_norm_(state.model.parameters(), limit))
         state.optimizer.step()
         state.optimizer.zero_grad()
         if state.ema is not None:
             state.ema.update_parameters(state.model)
-        return total, norm
+        return mean, norm
 
-    def _done(self, state: TrainState) -> bool:
-        return (self.max_steps is not None and state.step >= self.max_steps) or (
-            self.max_seconds is not None and state.seconds >= self.max_seconds
-        )
+    def _complete(self, state: TrainState) -> bool:
+        return self.max_steps is not None and state.step >= self.max_steps
 
-    def _restore(self, state: TrainState, run_dir: Path) -> None:
-        if self.resume and (found := checkpoint.newest(run_dir)) is not None:
+    def _restore(self, state: TrainState, strategy: DataParallel | FullyShard, run_dir: Path) -> None:
+        if self.resume and (found := strategy.newest(run_dir)) is not None:
             path, stored = found
             try:
                 state.load(stored, path)
@@ -212,18 +275,25 @@ class Trainer:
                     "or trainer.resume=false to start anew in it."
                 ) from error
             log.info("Going on from step %d of %s.", state.step, path)
-        checkpoint.set_aside(run_dir, after=state.step)
+        parallel.from_main(lambda: checkpoint.set_aside(run_dir, after=state.step))
 
     def _save(
-        self, record: dict[str, Any], run_dir: Path, step: int, saved: int, ending: bool = False
+        self,
+        state: TrainState,
+        strategy: DataParallel | FullyShard,
+        config: dict[str, Any],
+        choices: dict[str, str],
+        run_dir: Path,
+        saved: int,
+        ending: bool = False,
     ) -> bool:
         try:
-            checkpoint.save(record, checkpoint.path_of(run_dir, step), self.keep)
+            strategy.save(state.state_dict(config, choices), run_dir, state.step, self.keep)
             return True
         except OSError as error:
             text = (
-                f"The checkpoint of step {step} could not be written to {run_dir}/checkpoints ({error}). "
-                f"The checkpoint of step {saved} is untouched."
+                f"The checkpoint of step {state.step} could not be written to {run_dir}/checkpoints "
+                f"({error}). The checkpoint of step {saved} is untouched."
             )
             if ending:
                 raise UserError(
@@ -241,8 +311,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def finite_rows(
     pending: list[tuple[int, float, Tensor, Tensor]],
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Steps as rows of numbers, up to the first that is not finite, and a text about that one."""
-    losses = torch.stack([loss for _, _, loss, _ in pending]).tolist()
+    """Steps as rows of numbers, up to the first that is not finite, and a text about that one.
+
+    A loss is the mean over the processes; the gradient they have met in has one norm.
+    """
+    losses = parallel.mean(torch.stack([loss for _, _, loss, _ in pending])).tolist()
     norms = torch.stack([norm for _, _, _, norm in pending]).tolist()
     rows: list[dict[str, Any]] = []
     for (step, rate, _, _), loss, norm in zip(pending, losses, norms, strict=True):

@@ -16,7 +16,9 @@ from dit_exp.trainer.state import TrainState
 class Progress:
     """A bar with loss, images/s and time left on a terminal, and the figures of each report."""
 
-    def __init__(self, state: TrainState, max_steps: int | None, max_seconds: float | None) -> None:
+    def __init__(
+        self, state: TrainState, max_steps: int | None, max_seconds: float | None, shown: bool = True
+    ) -> None:
         from tqdm import tqdm
 
         self.by_time = max_seconds is not None
@@ -25,7 +27,7 @@ class Progress:
             total=round(total or 0),
             initial=round(done),
             unit="s" if self.by_time else "step",
-            disable=None,
+            disable=None if shown else True,
             dynamic_ncols=True,
         )
         self.images, self.seconds = state.images, time.monotonic()

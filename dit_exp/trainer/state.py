@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,25 @@ from dit_exp.types import Model
 
 @dataclass
 class TrainState:
-    """Weights, their average, the optimizer, and how far the run is.
+    """Weights, their average, what the objective has learned, the optimizer, and how far the run is.
 
-    No generator state: every step draws from a stream of its own number.
+    `whole` gives a module all its weights where processes share them. No generator state: every step draws
+    from a stream of its own number.
     """
 
     model: Model
     ema: AveragedModel | None
+    objective: nn.Module
     optimizer: Optimizer
+    whole: Callable[[nn.Module], nn.Module]
     step: int = 0
     images: int = 0
     seconds: float = 0.0
 
     @property
     def weights(self) -> nn.Module:
-        """What to sample from: the average where there is one."""
-        return self.ema.module if self.ema is not None else self.model
+        """What to sample from: the average where there is one. Every process must ask."""
+        return self.whole(self.ema.module if self.ema is not None else self.model)
 
     def state_dict(self, config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
         return {
@@ -41,6 +45,7 @@ class TrainState:
             "images": self.images,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "ema_updates": int(self.ema.n_averaged) if self.ema is not None else 0,
@@ -48,6 +53,7 @@ class TrainState:
 
     def load(self, state: dict[str, Any], source: Path) -> None:
         load_weights(self.model, state["model"], source)
+        self.objective.load_state_dict(state["objective"])
         settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):

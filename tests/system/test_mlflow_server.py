@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -190,3 +192,82 @@ def test_a_server_that_stays_away_stops_nothing_and_a_later_start_sends_the_rest
     last.start(tmp_path, {"seed": 0}, {}, "away")
     last.finish()
     assert points(tmp_path, "loss") == [(i, 1.0 * i) for i in range(250)]
+
+
+def test_a_server_killed_in_mid_sweep_for_a_minute_loses_no_metric(tmp_path, running):
+    """Its runs end while it is away; the sweep's end, or the same command again, sends what they logged."""
+    from mlflow import MlflowClient
+
+    command = [
+        sys.executable, str(ROOT / "run.py"), "-m", "seed=0,1", "data=digits", "data.image_size=8",
+        "metrics=none", "sampler.steps=2", "model.width=32", "model.depth=1", "model.heads=4",
+        "trainer.batch_size=32", "trainer.max_steps=400", "trainer.log_every=1", f"run_dir={tmp_path}/s",
+        "tracker.experiment=killed", f"tracker.uri={running.uri}", "tracker.patience=3",
+    ]  # fmt: skip
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = tmp_path / "s" / "0" / "history.jsonl"
+    end = time.monotonic() + 120
+    while not first.exists() or len(first.read_text().splitlines()) < 50:
+        assert sweep.poll() is None, sweep.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    running.stop()
+    away = time.monotonic()
+    _, text = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, text
+    time.sleep(max(0.0, 60 - (time.monotonic() - away)))
+    running.start()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    client = MlflowClient(running.uri)
+    runs = client.search_runs([client.get_experiment_by_name("killed").experiment_id])
+    cells = [run for run in runs if "cell" in run.data.tags]
+    assert len(cells) == 2
+    [parent] = [run for run in runs if "cell" not in run.data.tags]
+    for run in cells:
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.status == "FINISHED"
+        losses = client.get_metric_history(run.info.run_id, "loss")
+        assert sorted(metric.step for metric in losses) == list(range(1, 401))
+
+
+def test_the_server_for_several_machines_asks_for_a_password_where_told_to(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = [f"STORE=sqlite:///{tmp_path}/mlflow.db", f"ARTIFACTS={tmp_path}/mlartifacts", f"PORT={port}"]
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/done", "server", "AUTH=1", *places]
+    command.append(f"BIN={Path(sys.executable).parent}")
+    env = os.environ | {"MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password"}
+    with (tmp_path / "server.log").open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0"
+
+    def answer(user: str | None) -> int:
+        request = urllib.request.Request(url)
+        if user:
+            request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    try:
+        end = time.monotonic() + 180
+        while True:
+            try:
+                answer(None)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "server.log").read_text()
+                assert time.monotonic() < end, (tmp_path / "server.log").read_text()
+                time.sleep(0.3)
+        assert answer(None) == 401
+        assert answer("admin:wrong") == 401
+        assert answer("admin:a-long-password") == 200
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)

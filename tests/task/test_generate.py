@@ -13,10 +13,11 @@ from PIL import Image
 
 from dit_exp.build import build
 from dit_exp.errors import UserError
+from dit_exp.metrics.names import with_counts
 from dit_exp.task.evaluate import evaluate
 from dit_exp.task.generate import draw_grid, draw_progress, generate, trajectory
 from dit_exp.task.sample import sample
-from dit_exp.task.score import score, with_counts
+from dit_exp.task.score import score
 from dit_exp.task.train import train
 
 TINY = [
@@ -185,7 +186,7 @@ class Counting:
     def prepare(self, data) -> None:
         pass
 
-    def update(self, images) -> None:
+    def update(self, images, start=0) -> None:
         self.seen.append(images)
 
     def compute(self):
@@ -197,7 +198,7 @@ def test_a_score_comes_with_its_whole_protocol(trained):
     run = parts(trained.run_dir.parent / "scored", f"checkpoint={trained.run_dir}")
     run.metrics = metrics
     run.trainer.ema_decay = 0.0  # what the command says of a training is not what the weights came from
-    scores, protocol = score(run, run.model, 10, 3)
+    scores, protocol = score(run, run.model, 10, 3, run.metrics.num_samples)
     assert scores == {"count": 23}
     assert [len(piece) for piece in metrics.seen] == [10, 10, 3]
     assert protocol == {
@@ -238,7 +239,7 @@ def test_checkpoint_is_not_for_training(trained, tmp_path: Path):
 def test_sampling_and_scoring_do_not_write_into_a_training_run(trained):
     before = (trained.run_dir / "config.yaml").read_bytes()
     run = parts(trained.run_dir, f"checkpoint={trained.run_dir}")
-    run.choices["task"] = "sample"
+    run.choices["task"], run.config["task"] = "sample", {"_target_": "dit_exp.task.sample.sample"}
     with pytest.raises(UserError, match=r"holds a training run, and task=sample would overwrite it"):
         sample(run)
     assert (trained.run_dir / "config.yaml").read_bytes() == before

@@ -22,10 +22,12 @@ from dit_exp.objective.v import VelocityPrediction
 from dit_exp.optimizer.adamw import adamw
 from dit_exp.process.flow import Flow
 from dit_exp.sampler.denoise import on_process_time
+from dit_exp.timesteps.importance import Importance
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.tracker.none import NoTracker
 from dit_exp.trainer.history import read_rows
 from dit_exp.trainer.loop import Trainer, drop_labels
+from dit_exp.weighting.uncertainty import Uncertainty
 
 OBJECTIVE = VelocityPrediction(Flow(), Uniform())
 DATA = Digits(image_size=8)
@@ -64,7 +66,6 @@ def fit(
         seed=0,
         config={"a": 1},
         choices={},
-        preview=lambda state: None,
     )
 
 
@@ -88,6 +89,28 @@ def test_a_run_that_broke_off_anywhere_ends_as_an_unbroken_one(tmp_path: Path, a
     assert_same(whole.ema.state_dict(), resumed.ema.state_dict())
     assert trace.rows == again.rows == read_rows(tmp_path / "broken" / "history.jsonl")
     assert resumed.images == whole.images == 8 * 16
+
+
+def test_what_the_objective_learns_is_trained_and_resumed_too(tmp_path: Path):
+    def learning() -> VelocityPrediction:
+        return VelocityPrediction(Flow(), Importance(bins=4, history=2), Uncertainty(channels=4))
+
+    objective = learning()
+    whole, trace = fit(tmp_path / "whole", objective=objective, max_steps=12)
+    assert bool((objective.weighting.gain != 0).any())
+    assert bool((objective.timesteps.seen >= 2).all())
+    assert not torch.allclose(objective.timesteps.probabilities(), torch.full((4,), 0.25))
+
+    def power_cut():
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        fit(tmp_path / "broken", Interrupting(8, power_cut), objective=learning(), max_steps=12)
+    again = learning()
+    resumed, repeated = fit(tmp_path / "broken", objective=again, max_steps=12)
+    assert_same(objective.state_dict(), again.state_dict())
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+    assert trace.rows == repeated.rows
 
 
 def test_without_resume_a_run_starts_anew(tmp_path: Path):

@@ -1,0 +1,51 @@
+"""Scores and validation loss over a training: a row in curve.jsonl each time they are measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dit_exp import parallel
+from dit_exp.metrics.names import with_counts
+from dit_exp.task.parts import Parts
+from dit_exp.task.score import score
+from dit_exp.task.validate import validation_loss
+from dit_exp.trainer.history import read_rows, write_rows
+from dit_exp.trainer.state import TrainState
+
+CURVE_FILE = "curve.jsonl"
+
+
+class Curve:
+    """Measures states of a run and keeps {step, images, minutes, validation_loss or None, n, scores} of each.
+
+    batch_size         images drawn at once
+    validation_images  held-out images for the loss, 0 for none
+    Every process calls `measure`, the main one writes.
+    """
+
+    def __init__(self, parts: Parts, batch_size: int, validation_images: int) -> None:
+        self.parts, self.batch_size, self.validation_images = parts, batch_size, validation_images
+        self.path = parts.run_dir / CURVE_FILE
+        self.newest: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def measure(self, state: TrainState, samples: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The row and the protocol of a state scored by `samples` images; once measured, as it was."""
+        if self.newest and (self.newest[0]["step"], self.newest[0]["n"]) == (state.step, samples):
+            return self.newest
+        parts, model = self.parts, state.weights
+        loss = validation_loss(parts, model, self.validation_images) if self.validation_images else None
+        scores, protocol = score(parts, model, self.batch_size, state.step, samples)
+        row = {
+            "step": state.step,
+            "images": state.images,
+            "minutes": state.seconds / 60,
+            "validation_loss": loss,
+            "n": protocol.get("n", 0),
+            "scores": scores,
+        }
+        if parallel.world().main:
+            write_rows([*(r for r in read_rows(self.path) if r["step"] < state.step), row], self.path)
+        values = with_counts(scores, protocol)
+        parts.tracker.log(values if loss is None else {**values, "validation_loss": loss}, state.step)
+        self.newest = row, protocol
+        return self.newest

@@ -1,0 +1,110 @@
+"""What a step of training and a step of sampling take, measured on the run's own parts.
+
+`training` is the one place outside the loop that calls `Trainer.train_step`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from dit_exp import parallel
+from dit_exp.ema import averaged
+from dit_exp.sampler.denoise import on_process_time
+from dit_exp.task.generate import decode, trajectory
+from dit_exp.task.parts import Parts
+from dit_exp.trainer.progress import memory_gib
+from dit_exp.trainer.state import TrainState
+from dit_exp.trainer.strategy import chosen
+
+GIB = 2**30
+SAMPLING_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of training, with its measured peak of memory and what of it is held between two steps.
+
+    On a CPU the peak is the whole process's, libraries included.
+    """
+
+    images_per_second: float
+    memory_gib: float
+    held_gib: float
+
+
+def training(parts: Parts, steps: int, warmup: int) -> Speed:
+    """Takes `warmup` and then `steps` steps through the real training step. The model's weights change.
+
+    Every process of a run calls it; the images are those of all of them.
+    """
+    trainer, device, here = parts.trainer, parts.device, parallel.world()
+    ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
+    strategy = chosen(trainer.strategy)
+    strategy.prepare(parts.model, ema)
+    state = TrainState(
+        parts.model, ema, parts.objective, parts.optimizer(parts.model.parameters()), strategy.whole
+    )
+    network = torch.compile(strategy.network, dynamic=False) if trainer.compile else strategy.network
+    forward = on_process_time(network, parts.process)  # type: ignore[arg-type]
+    feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()
+    parts.model.train()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    started = 0.0
+    for step in range(warmup + steps):
+        if step == warmup:
+            started = _now(device)
+        trainer.train_step(
+            state,
+            forward,
+            parts.objective,
+            parts.autoencoder,
+            next(feed),
+            device,
+            lambda piece: strategy.accumulating(last=piece == trainer.accumulate - 1),
+        )
+    seconds = _now(device) - started
+    return Speed(trainer.batch_size * steps / seconds, memory_gib(), held(state) / GIB)
+
+
+def held(state: TrainState) -> int:
+    """Bytes of weights, their gradients, the optimizer's state and the average; activations come on top."""
+    trained = [p for p in state.model.parameters() if p.requires_grad]
+    inner = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
+    average = [*state.ema.module.parameters(), *state.ema.module.buffers()] if state.ema else []
+    return sum(
+        tensor.nbytes
+        for tensor in (*state.model.parameters(), *state.model.buffers(), *trained, *inner, *average)
+    )
+
+
+def sampling(parts: Parts, batch_size: int) -> float:
+    """Seconds that one image takes: a few steps of the sampler on one batch, times its number of steps.
+
+    Guidance is in it; scoring the images is not.
+    """
+    _sample(parts, batch_size)  # warms up
+    walking, taken, decoding = _sample(parts, batch_size)
+    return (walking / taken * parts.sampler.steps + decoding) / batch_size
+
+
+def _sample(parts: Parts, batch_size: int) -> tuple[float, int, float]:
+    """Seconds of a batch's first steps, how many they are, and seconds of decoding it."""
+    taken = min(SAMPLING_STEPS, parts.sampler.steps)
+    started = _now(parts.device)
+    *_, x = islice(trajectory(parts, parts.model, range(batch_size)), 1 + taken)  # the noise comes first
+    walked = _now(parts.device)
+    decode(parts, x)
+    return walked - started, taken, _now(parts.device) - walked
+
+
+def _now(device: torch.device) -> float:
+    """The time at which all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from slurm_cluster import INSTALL, Cluster, missing
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """Two nodes of a real Slurm. Its folder lies high up, since a socket's path has a limit."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster of its own is started by root")
+    if missing():
+        pytest.skip(f"{', '.join(missing())}: not installed. {INSTALL}")
+    folder = Path("/tmp") / f"dit_exp_slurm_{tmp_path_factory.getbasetemp().name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    cluster = Cluster(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
