@@ -34,11 +34,12 @@ demo: .venv/done
 	@$(BIN)/python run.py experiment=digits
 	@echo "Scores and pictures of all runs: make ui, then open $(RUNS)"
 
-test: .venv/done
-	$(BIN)/python -m pytest
+test: test-unit
+	$(BIN)/python -m pytest -m system
 
+# One thread a process: tiny tensors gain nothing by more, and processes would wait for each other's.
 test-unit: .venv/done
-	$(BIN)/python -m pytest -m "not system"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not system" --numprocesses auto
 
 lint: .venv/done
 	$(BIN)/ruff check .
@@ -59,7 +60,7 @@ ARTIFACTS ?= mlartifacts
 ALLOWED ?= $(if $(filter 0.0.0.0,$(HOST)),$(shell hostname):$(PORT))
 SECRET := $(or $(MLFLOW_FLASK_SERVER_SECRET_KEY),$(shell head -c 32 /dev/urandom | sha256sum | head -c 64))
 server: .venv/done
-	@echo "tracker.uri=http://$(if $(filter 0.0.0.0,$(HOST)),$(shell hostname),$(HOST)):$(PORT)"
+	@echo "The tracking server is at port $(PORT) of $(if $(filter 0.0.0.0,$(HOST)),$(shell hostname),$(HOST))"
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		MLFLOW_FLASK_SERVER_SECRET_KEY=$(SECRET) \
 		$(BIN)/mlflow server --backend-store-uri $(STORE) --artifacts-destination $(ARTIFACTS) \

@@ -22,6 +22,7 @@ TARGETS = sorted(
     {
         target
         for file in CONF.glob("**/*.yaml")
+        if file.relative_to(CONF).parts[0] != "hydra"  # which the preflight leaves to Hydra
         for target in [OmegaConf.select(OmegaConf.load(file), "_target_")]
         if target is not None
     }

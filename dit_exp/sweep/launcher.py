@@ -87,6 +87,7 @@ class Launcher(BaseSubmititLauncher):
         assert self.hydra_context is not None
         assert self.config is not None
         assert self.task_function is not None
+        self._begin(job_num)
         Singleton.set_state(singleton_state)
         setup_globals()
         config = self.hydra_context.config_loader.load_sweep_config(self.config, sweep_overrides)
@@ -125,6 +126,9 @@ class Launcher(BaseSubmititLauncher):
             if parallel.world().size > 1:  # the others would wait for this one
                 raise SystemExit(1) from None
         return _returned(cell, UserError(cell.status.error))
+
+    def _begin(self, number: int) -> None:
+        """What a cell's process needs before anything else."""
 
     def _stopped(self, stopped: Stopped) -> State:
         """What a signal makes of a cell. A job that got SIGTERM may be started again: its queue knows."""
@@ -239,7 +243,7 @@ class SlurmLauncher(_Submitting):
 
 
 class LocalLauncher(_Submitting):
-    """Each cell is a process of this machine, `at_once` of them each on a GPU of its own where it can."""
+    """Each cell is a process of this machine, `at_once` of them together, in turn on the GPUs it has."""
 
     queue = jobs.LocalQueue
 
@@ -248,16 +252,8 @@ class LocalLauncher(_Submitting):
         self.gpus = seen.split(",") if seen else [str(gpu) for gpu in range(self.params["at_once"])]
         return super().launch(job_overrides, initial_job_idx)
 
-    def __call__(
-        self,
-        sweep_overrides: list[str],
-        job_dir_key: str,
-        job_num: int,
-        job_id: str,
-        singleton_state: dict[type, Singleton],
-    ) -> JobReturn:
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[job_num % len(self.gpus)]  # submitit shows it none
-        return super().__call__(sweep_overrides, job_dir_key, job_num, job_id, singleton_state)
+    def _begin(self, number: int) -> None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]  # submitit shows it none
 
 
 def _cells(root: Path, command: list[str], job_overrides: Sequence[Sequence[str]], first: int) -> list[Cell]:

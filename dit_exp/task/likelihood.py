@@ -37,7 +37,7 @@ def likelihood(
     parts: Parts,
     probe: Probe,
     images: int = 100,
-    steps: int = 50,
+    steps: int = 100,
     probes: int = 1,
     sigma_min: float = 0.002,
     batch_size: int = 100,
