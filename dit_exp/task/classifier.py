@@ -12,20 +12,23 @@ from dit_exp.nn.count import count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
 from dit_exp.task.parts import Parts
+from dit_exp.task.validate import accuracy
 from dit_exp.trainer.history import plot_loss
 from dit_exp.types import Network
 
 log = logging.getLogger(__name__)
 
 
-def classifier(parts: Parts) -> float:
+def classifier(parts: Parts, validation_images: int) -> float:
     """Trains to the budget and returns the loss, the cross-entropy in nats over all times.
 
+    validation_images  at most so many held-out images are then named by their classes; 0 for none
     The run directory is then what guidance.checkpoint= takes.
     """
     if parts.source is not None:
         raise UserError("checkpoint= is not for task=classifier. To go on with a run, pass its run_dir.")
     parts.data.check()
+    images = min(validation_images, parts.data.size(parts.data.held_out))
 
     def network(model: nn.Module) -> Network:
         return on_process_time(model, parts.process)
@@ -56,6 +59,11 @@ def classifier(parts: Parts) -> float:
             "minutes": state.seconds / 60,
             "parameters": count_parameters(parts.model),
         }
+        if images > 0:
+            named = accuracy(parts, state.weights, images)
+            parts.tracker.log({f"accuracy_fifth_{i}": share for i, share in enumerate(named, 1)}, state.step)
+            values["accuracy"] = named
+            log.info("Held-out accuracy from little to much noise: %s", " ".join(f"{a:.3f}" for a in named))
         record.write_metrics(parts, values)
     log.info("Step %d, loss %.4f. Guide with it: guidance.checkpoint=%s", state.step, loss, parts.run_dir)
     return loss

@@ -6,8 +6,11 @@ distance of samples is noisy, so scaling laws are fitted to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
@@ -22,6 +25,10 @@ PIECE = 100
 """Images in a pass: fixed, since what a matrix product rounds depends on the shape of its batch."""
 
 GOLDEN = (5**0.5 - 1) / 2
+FIFTHS = 5
+
+Found = TypeVar("Found")
+
 SEED = 0
 """Of the noise: the same for runs of all seeds, whose losses are compared."""
 
@@ -36,19 +43,27 @@ def check_size(parts: Parts, images: int) -> None:
         )
 
 
-@torch.no_grad()
-def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
-    """Mean squared error over the first `images` held-out images; every process takes its share.
+class Noised(NamedTuple):
+    """A piece of the held-out images: its first index, x0, noise and x_t (B, C, h, w), u and t (B,)."""
 
-    Image i has noise from the stream i and time i * golden ratio mod 1, which covers [0, 1) evenly for any
-    number of images.
+    start: int
+    x0: Tensor
+    label: Tensor | None
+    noise: Tensor
+    u: Tensor
+    t: Tensor
+    x_t: Tensor
+
+
+def noised(parts: Parts, images: int) -> Iterator[Noised]:
+    """This process's pieces of the first `images` held-out images.
+
+    Image i has noise from the stream i and time u = i * golden ratio mod 1, which covers [0, 1) evenly for
+    any number of images.
     """
-    model.eval()
     split, here = parts.data.held_out, parallel.world()
-    network = on_process_time(model, parts.process)
     labels = parts.data.labels(split)
     held_out = torch.cat(list(parts.data.images(split, images)))
-    sums: dict[int, float] = {}
     for start in range(here.rank * PIECE, images, here.size * PIECE):
         index = range(start, min(start + PIECE, images))
         x0 = parts.autoencoder.encode(to_model_range(held_out[index.start : index.stop].to(parts.device)))
@@ -57,9 +72,42 @@ def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
         u = torch.tensor([i * GOLDEN % 1 for i in index], dtype=torch.float32, device=parts.device)
         t = parts.process.times(1 - u)
         alpha, sigma = (per_image(v, x0) for v in parts.process.coefficients(t))
-        x_t = alpha * x0 + sigma * noise
+        yield Noised(start, x0, label, noise, u, t, alpha * x0 + sigma * noise)
+
+
+def ordered(found: dict[int, Found]) -> list[Found]:
+    """What all processes found of their pieces, in the order of the images."""
+    whole = {start: value for piece in parallel.gathered(found) for start, value in piece.items()}
+    return [whole[start] for start in sorted(whole)]
+
+
+@torch.no_grad()
+def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
+    """Mean squared error over the first `images` held-out images; every process takes its share."""
+    model.eval()
+    network = on_process_time(model, parts.process)
+    sums: dict[int, float] = {}
+    for piece in noised(parts, images):
         with autocast(parts.device, parts.trainer.precision):
-            out = network(x_t, t, label)[:, : x0.shape[1]].float()  # without a learned variance
-        sums[start] = float(parts.objective.distance(out, x0, noise, t).double().sum())
-    whole = {start: value for piece in parallel.gathered(sums) for start, value in piece.items()}
-    return sum(whole[start] for start in sorted(whole)) / images
+            out = network(piece.x_t, piece.t, piece.label)[:, : piece.x0.shape[1]].float()  # no variance
+        distance = parts.objective.distance(out, piece.x0, piece.noise, piece.t)
+        sums[piece.start] = float(distance.double().sum())
+    return sum(ordered(sums)) / images
+
+
+@torch.no_grad()
+def accuracy(parts: Parts, model: nn.Module, images: int) -> list[float]:
+    """Share of the first `images` held-out images whose class a classifier names, from the least noisy fifth
+    of the training times to the noisiest.
+    """
+    model.eval()
+    network = on_process_time(model, parts.process)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for piece in noised(parts, images):
+        assert piece.label is not None
+        with autocast(parts.device, parts.trainer.precision):
+            right = network(piece.x_t, piece.t, None).argmax(1) == piece.label
+        found[piece.start] = ((1 - piece.u).cpu(), right.cpu())
+    times, rights = (torch.cat(column) for column in zip(*ordered(found), strict=True))
+    fifth = (times * FIFTHS).long().clamp(max=FIFTHS - 1)
+    return [float(rights[fifth == i].double().mean()) for i in range(FIFTHS)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from composing import composed
+from torch import nn
 
 from dit_exp.build import build
 from dit_exp.errors import UserError
+from dit_exp.images import to_model_range
 from dit_exp.task.classifier import classifier
 from dit_exp.task.generate import generate
 from dit_exp.task.train import train
+from dit_exp.task.validate import accuracy
 
 COMMON = [
     "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "process=flow", "sampler.steps=3",
@@ -37,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("second")
     train(parts(folder / "model", *DIT))
     train(parts(folder / "weak", *DIT, "model.width=16", "objective=x"))
-    loss = classifier(parts(folder / "classifier", *CLASSIFIER))
+    loss = classifier(parts(folder / "classifier", *CLASSIFIER), validation_images=1000)
     assert loss < 2.2  # a guess among ten costs 2.303
     return folder
 
@@ -53,6 +57,31 @@ def sampled(runs: Path, tmp_path: Path, *overrides: str) -> torch.Tensor:
 def test_a_classifier_s_run_has_what_guidance_needs(runs):
     folder = runs / "classifier"
     assert {p.name for p in folder.iterdir()} >= {"checkpoints", "config.yaml", "metrics.json", "loss.png"}
+
+
+def test_a_classifier_is_measured_on_held_out_images_by_noise(runs):
+    named = json.loads((runs / "classifier" / "metrics.json").read_text())["accuracy"]
+    assert len(named) == 5
+    assert named[0] > 0.25  # of ten classes, with little noise
+    assert named[0] > named[4] + 0.05  # in noise nothing can be told
+
+
+def test_a_classifier_that_knows_is_right_where_the_image_is_seen(tmp_path):
+    run = parts(tmp_path, *CLASSIFIER)
+    split = run.data.held_out
+    pictures, labels = next(iter(run.data.images(split, 60))), run.data.labels(split)[:60]
+    known = to_model_range(pictures)
+
+    class Nearest(nn.Module):
+        """Names the class of the held-out image next to x_t / alpha, whatever the time."""
+
+        def forward(self, x, t, label):
+            distance = torch.cdist(x.flatten(1), known.flatten(1))
+            return nn.functional.one_hot(labels[distance.argmin(1)], 10).float()
+
+    named = accuracy(run, Nearest(), 60)
+    assert named[0] == 1.0
+    assert named[4] < 0.8
 
 
 def test_a_weaker_checkpoint_of_another_size_and_prediction_guides(runs, tmp_path):
