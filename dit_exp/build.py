@@ -63,7 +63,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         raise UserError(f"seed={config['seed']} must be 0 or more.")
     here = parallel.start()
     device = resolve_device(config["device"], here.local_rank)
-    source, weights = None, {}
+    source, weights, stored = None, {}, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
         config, choices = with_checkpoint(config, choices, overrides, stored)
@@ -77,7 +77,8 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         data = instantiate(config["data"])
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
-    process, objective, model = network_of(config, autoencoder, data, device)
+    trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
+    process, objective, model = network_of(config, autoencoder, trained_on, device, source is not None)
     with naming("task"):
         trains_classifier = choices["task"] == "classifier"
         if not trains_classifier == model.classifies == (objective.outputs == 0):
@@ -131,9 +132,13 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
 
 def network_of(
-    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device
+    config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device, trained: bool
 ) -> tuple[Process, Prediction, Model]:
-    """The parts of a configuration that are trained together, on the device, with weights from its seed."""
+    """The parts of a configuration that are trained together, on the device, with weights from its seed.
+
+    data     whose images the model is built for
+    trained  whether weights follow, so that those of model.checkpoint are not read
+    """
     with naming("process"):
         process = instantiate(config["process"]).to(device)
     with naming("objective"):
@@ -141,11 +146,14 @@ def network_of(
     latent_shape = autoencoder.latent_shape(data.image_shape)
     torch.manual_seed(mix("initial weights", config["seed"]))
     with naming("model"):
-        model = instantiate(config["model"])(
-            input_shape=latent_shape,
-            out_channels=latent_shape[0] * objective.outputs,
-            num_classes=data.num_classes,
-        ).to(device)
+        facts: dict[str, Any] = {
+            "input_shape": latent_shape,
+            "out_channels": latent_shape[0] * objective.outputs,
+            "num_classes": data.num_classes,
+        }
+        if config["model"].get("checkpoint") is not None:
+            facts["checkpoint"] = None if trained else checkpoint.published(config["model"]["checkpoint"])
+        model = instantiate(config["model"])(**facts).to(device)
     return process, objective, model
 
 
@@ -170,9 +178,29 @@ def second_network(
                 f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
                 f"a run whose {group} is that of the guided network."
             )
-    process, objective, model = network_of(stored["config"], autoencoder, data, device)
+    trained_on = data_of(stored, data, f"guidance.checkpoint={where}")
+    process, objective, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
+
+
+def data_of(stored: dict[str, Any], data: DataSet, where: str) -> DataSet:
+    """What a checkpoint was trained on, whose image size may be another: a model of one size draws others.
+
+    Raises UserError for another number of channels or classes.
+    """
+    with naming("data"):
+        theirs = instantiate(stored["config"]["data"])
+    for what, a, b in (
+        ("channels", theirs.image_shape[0], data.image_shape[0]),
+        ("classes", theirs.num_classes, data.num_classes),
+    ):
+        if a != b:
+            raise UserError(
+                f"{where} was trained on images of {a} {what}, and those of this data have {b}. Choose the "
+                "data that it was trained on, of any size."
+            )
+    return theirs
 
 
 @contextmanager

@@ -232,7 +232,28 @@ def find(where: str) -> tuple[Path, dict[str, Any]]:
     return found
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+def published(where: str) -> dict[str, Tensor]:
+    """Weights that others published: a file of one dictionary of tensors, read without running its code."""
+    path = Path(where).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.checkpoint={where} is no file. Pass the path of the published weights.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"model.checkpoint={where} cannot be read ({reason}). No code of it was run. Pass a file that "
+            "torch.save has written of a dictionary of tensors."
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(
+            f"model.checkpoint={where} holds more than a dictionary of tensors. Pass published weights; a "
+            "run of this program is passed as checkpoint=RUN_DIR."
+        )
+    return weights
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path | str) -> None:
     """Puts weights into a model. Raises UserError that names the keys and shapes that differ."""
     own = model.state_dict()
     lines = [f"only in the model: {key}" for key in own.keys() - weights.keys()]

@@ -40,8 +40,8 @@ def refused(*words: str, code: int = 2, **environment: str) -> str:
 def test_help_lists_groups_choices_and_examples():
     done = run("--help")
     assert done.returncode == 0
-    assert re.search(r"^  attn: +gqa, mha\*$", done.stdout, re.MULTILINE)
-    assert re.search(r"^  model: +classifier, dit_b, dit_l, dit_s\*, dit_xl$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  attn: +gqa, mha\*, rope, tmsa, tmsa_window$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  model: .*dit_b, dit_l, dit_s\*, dit_xl, hourglass", done.stdout, re.MULTILINE)
     edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
     assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
@@ -61,7 +61,8 @@ def test_help_lists_groups_choices_and_examples():
 
 def test_an_unknown_choice_lists_the_choices(tmp_path: Path):
     text = refused("model=dit_z", f"run_dir={tmp_path}/a")
-    assert "model=dit_z: there is no such choice. Choices of model: classifier, dit_b, dit_l" in text
+    choices = ", ".join(sorted(path.stem for path in (PROJECT / "conf/model").glob("*.yaml")))
+    assert f"model=dit_z: there is no such choice. Choices of model: {choices}" in text
 
 
 def test_a_misspelt_key_names_the_nearest(tmp_path: Path):

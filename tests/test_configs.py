@@ -36,6 +36,8 @@ COMPANIONS = {
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
     "task=sample": [],
+    "cond=none": ["attn=tmsa"],
+    "cond=incontext": ["cond.start=0"],
     "task=scaling": ["task.sweep=runs/sweep"],
 }
 
@@ -148,9 +150,10 @@ SHARED = {
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
-    "metrics.features.Extractor", "metrics.reference.Reference", "objective.prediction.Prediction",
-    "process.continuous.ContinuousProcess", "process.discrete.DiscreteProcess",
-    "process.gaussian.GaussianProcess", "process.sde.LinearRate", "sampler.denoise.Denoise",
+    "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
+    "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
+    "process.discrete.DiscreteProcess", "process.gaussian.GaussianProcess", "process.sde.LinearRate",
+    "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
     "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",

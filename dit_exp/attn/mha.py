@@ -12,5 +12,5 @@ class MultiHeadAttention(GroupedQueryAttention):
     Raises ValueError if `width % heads` is not 0.
     """
 
-    def __init__(self, width: int, heads: int, qk_norm: bool = False) -> None:
-        super().__init__(width, heads, kv_heads=heads, qk_norm=qk_norm)
+    def __init__(self, width: int, heads: int, qk_norm: bool = False, qkv_bias: bool = True) -> None:
+        super().__init__(width, heads, heads, qk_norm, qkv_bias)

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from dit_exp.types import Modulation
+from dit_exp.types import Conditioning, Modulation
 
 
-class AdaLNZero(nn.Module):
+class AdaLNZero(Conditioning):
     """Six modulation vectors a block and two for the head, each a linear function of SiLU(c).
 
     The condition c is the sum of its parts, (B, 1 or N, width). All of it starts at zero, so at first each
     block is the identity and the output is 0. Source: Peebles & Xie 2022, arXiv:2212.09748.
     """
 
-    def __init__(self, width: int, depth: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(width, 6 * width) for _ in range(depth))
-        self.head = nn.Linear(width, 2 * width)
+    vectors = 6
 
-    def join(self, x: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        return x, torch.stack(tuple(parts)).sum(0) if len(parts) > 1 else parts[0]
+    def __init__(self, width: int, depth: int, final: bool = True) -> None:
+        super().__init__(width, depth, final)
+        self.blocks = nn.ModuleList(nn.Linear(width, self.vectors * width) for _ in range(depth))
+        self.head = nn.Linear(width, 2 * width) if final else None
 
     def block(self, i: int, c: Tensor) -> tuple[Modulation, Modulation]:
-        values = self.blocks[i](silu(c)).chunk(6, dim=-1)
-        return Modulation(*values[:3]), Modulation(*values[3:])
+        values = self.blocks[i](silu(c)).chunk(self.vectors, dim=-1)
+        half = self.vectors // 2
+        return Modulation(*values[:half]), Modulation(*values[half:])
 
     def final(self, c: Tensor) -> Modulation:
-        return Modulation(*self.head(silu(c)).chunk(2, dim=-1))
+        return Modulation(*self.head(silu(c)).chunk(2, dim=-1)) if self.head else Modulation()
 
     def reset_parameters(self) -> None:
         for parameter in self.parameters():

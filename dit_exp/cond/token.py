@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import Modulation
+from dit_exp.types import Conditioning
 
 
-class ConditionToken(nn.Module):
+class ConditionToken(Conditioning):
     """Appends the condition to the tokens: one, or with `tokens=2` one each for time and label.
 
     Each appended token gets a learned position vector. Attention carries the condition from there; the
@@ -19,15 +19,17 @@ class ConditionToken(nn.Module):
     Raises ValueError if tokens=2 and there is no label to make the second from.
     """
 
-    def __init__(self, width: int, depth: int, tokens: int = 1) -> None:
-        super().__init__()
+    appended_from = 0
+
+    def __init__(self, width: int, depth: int, final: bool = True, tokens: int = 1) -> None:
+        super().__init__(width, depth, final)
         if tokens not in (1, 2):
             raise ValueError(f"cond.tokens={tokens} is not possible. Use 1 (time + label) or 2 (one each).")
         self.position = nn.Parameter(torch.empty(tokens, width))
         self.reset_parameters()
 
     def join(self, x: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        c = torch.stack(tuple(parts)).sum(0)
+        x, c = super().join(x, parts)
         if len(self.position) == 1:
             extra = c
         elif len(parts) == 2:
@@ -35,12 +37,6 @@ class ConditionToken(nn.Module):
         else:
             raise ValueError("cond.tokens=2 needs a label, and this data has none. Use cond.tokens=1.")
         return torch.cat([x, extra + self.position], dim=1), c
-
-    def block(self, i: int, c: Tensor) -> tuple[Modulation, Modulation]:
-        return Modulation(), Modulation()
-
-    def final(self, c: Tensor) -> Modulation:
-        return Modulation()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.position, std=0.02)

@@ -22,22 +22,42 @@ def sinusoid(t: Tensor, size: int, max_period: float = 10_000.0) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """(B,) -> (B, width): sinusoid, linear, SiLU, linear. Source: Peebles & Xie 2022, arXiv:2212.09748."""
+    """(B,) -> (B, width): sinusoid, linear, SiLU, linear. Source: Peebles & Xie 2022, arXiv:2212.09748.
 
-    def __init__(self, width: int, frequencies: int = 256, max_period: float = 10_000.0) -> None:
+    scale  what t is multiplied by first, for a model whose frequencies are meant for another range of t
+    """
+
+    def __init__(
+        self, width: int, frequencies: int = 256, max_period: float = 10_000.0, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.frequencies = frequencies
         self.max_period = max_period
+        self.scale = scale
         self.inner = nn.Linear(frequencies, width)
         self.outer = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        wave = sinusoid(t, self.frequencies, self.max_period)
+        wave = sinusoid(self.scale * t, self.frequencies, self.max_period)
         return self.outer(nn.functional.silu(self.inner(wave.to(self.inner.weight.dtype))))
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.inner.weight, std=0.02)
         nn.init.normal_(self.outer.weight, std=0.02)
+
+
+class Sinusoid(nn.Module):
+    """(B,) -> (B, width): the sinusoid as it is, in float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, t: Tensor) -> Tensor:
+        return sinusoid(t, self.width)
+
+    def reset_parameters(self) -> None:
+        """It has none."""
 
 
 class LabelEmbedding(nn.Module):

@@ -1,7 +1,8 @@
 """Images to tokens and back.
 
 Patches leave in (channel, row, column) order, as a strided convolution flattens them; DiT's head writes
-them in (row, column, channel) order. The two differ on purpose: published checkpoints depend on it.
+them in (row, column, channel) order. The two differ on purpose: published checkpoints depend on it. DDT's
+head writes as it reads.
 """
 
 from __future__ import annotations
@@ -19,3 +20,9 @@ def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     """(B, (H/p)(W/p), p p C) -> (B, C, H, W), channel fastest inside a patch."""
     rows, columns = height // patch, width // patch
     return rearrange(tokens, "b (h w) (p q c) -> b c (h p) (w q)", h=rows, w=columns, p=patch, q=patch)
+
+
+def fold(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """(B, (H/p)(W/p), C p p) -> (B, C, H, W), channel slowest inside a patch: undoes `patchify`."""
+    rows, columns = height // patch, width // patch
+    return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, w=columns, p=patch, q=patch)

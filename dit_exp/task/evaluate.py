@@ -7,7 +7,7 @@ import logging
 from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
-from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.task import record
 from dit_exp.task.generate import check_batch_size, draw_grid
 from dit_exp.task.parts import Parts, trained

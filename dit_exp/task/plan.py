@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dit_exp.errors import UserError
-from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sweep.summary import PLAN_FILE
 from dit_exp.task import measure
 from dit_exp.task.generate import GRID, check_batch_size

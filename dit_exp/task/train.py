@@ -9,7 +9,7 @@ from torch import nn
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
-from dit_exp.model.dit import count_gmac, count_parameters
+from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
 from dit_exp.task.curve import Curve

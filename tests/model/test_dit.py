@@ -6,12 +6,17 @@ import functools
 
 import pytest
 import torch
+from networks import network
 
 from dit_exp.attn.gqa import GroupedQueryAttention
 from dit_exp.attn.mha import MultiHeadAttention
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.cond.token import ConditionToken
-from dit_exp.model.dit import DiT, count_gmac, count_parameters
+from dit_exp.errors import UserError
+from dit_exp.model.dit import DiT
+from dit_exp.nn.count import count_gmac, count_parameters
+from dit_exp.nn.embed import sincos_2d
+from dit_exp.types import TokenGrid
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 
@@ -69,10 +74,59 @@ def test_the_blocks_of_the_cifar_report_have_18_6_million_parameters():
     assert count_parameters(model.blocks) / 1e6 == pytest.approx(18.6, abs=0.05)
 
 
-def test_equals_diffusers_with_the_same_weights():
+def published(depth: int = 3, width: int = 48) -> dict[str, torch.Tensor]:
+    """Random weights under the names and in the shapes of the published checkpoint, for patches of 2."""
+    shapes = {
+        "x_embedder.proj.weight": (width, 4, 2, 2), "x_embedder.proj.bias": (width,),
+        "t_embedder.mlp.0.weight": (width, 256), "t_embedder.mlp.0.bias": (width,),
+        "t_embedder.mlp.2.weight": (width, width), "t_embedder.mlp.2.bias": (width,),
+        "y_embedder.embedding_table.weight": (11, width),
+        "final_layer.linear.weight": (32, width), "final_layer.linear.bias": (32,),
+        "final_layer.adaLN_modulation.1.weight": (2 * width, width),
+        "final_layer.adaLN_modulation.1.bias": (2 * width,),
+    }  # fmt: skip
+    for i in range(depth):
+        for name, out, into in (
+            ("attn.qkv", 3 * width, width), ("attn.proj", width, width), ("mlp.fc1", 4 * width, width),
+            ("mlp.fc2", width, 4 * width), ("adaLN_modulation.1", 6 * width, width),
+        ):  # fmt: skip
+            shapes |= {f"blocks.{i}.{name}.weight": (out, into), f"blocks.{i}.{name}.bias": (out,)}
+    generator = torch.Generator().manual_seed(1)
+    weights = {k: torch.randn(s, generator=generator) * 0.05 for k, s in shapes.items()}
+    return weights | {"pos_embed": sincos_2d(16, 16, width)}
+
+
+def diffusers_names(weights: dict[str, torch.Tensor], depth: int) -> dict[str, torch.Tensor]:
+    """The published names as diffusers' model has them: the embeddings of time and label in every block."""
+    theirs = {}
+    for kind in ("weight", "bias"):
+        theirs[f"pos_embed.proj.{kind}"] = weights[f"x_embedder.proj.{kind}"]
+        theirs[f"proj_out_1.{kind}"] = weights[f"final_layer.adaLN_modulation.1.{kind}"]
+        theirs[f"proj_out_2.{kind}"] = weights[f"final_layer.linear.{kind}"]
+        for i in range(depth):
+            ours, b = f"blocks.{i}", f"transformer_blocks.{i}"
+            parts = weights[f"{ours}.attn.qkv.{kind}"].chunk(3)
+            theirs |= {f"{b}.attn1.to_{n}.{kind}": part for n, part in zip("qkv", parts, strict=True)}
+            embedder = f"{b}.norm1.emb.timestep_embedder"
+            theirs |= {
+                f"{b}.attn1.to_out.0.{kind}": weights[f"{ours}.attn.proj.{kind}"],
+                f"{b}.ff.net.0.proj.{kind}": weights[f"{ours}.mlp.fc1.{kind}"],
+                f"{b}.ff.net.2.{kind}": weights[f"{ours}.mlp.fc2.{kind}"],
+                f"{b}.norm1.linear.{kind}": weights[f"{ours}.adaLN_modulation.1.{kind}"],
+                f"{embedder}.linear_1.{kind}": weights[f"t_embedder.mlp.0.{kind}"],
+                f"{embedder}.linear_2.{kind}": weights[f"t_embedder.mlp.2.{kind}"],
+            }
+    for i in range(depth):
+        table = f"transformer_blocks.{i}.norm1.emb.class_embedder.embedding_table.weight"
+        theirs[table] = weights["y_embedder.embedding_table.weight"]
+    return theirs
+
+
+def test_the_published_checkpoint_gives_what_diffusers_gives():
     from diffusers import DiTTransformer2DModel
 
-    ours = randomized(dit(classes=10, depth=3, width=48, heads=4))
+    weights = published()
+    ours = dit(classes=10, depth=3, width=48, heads=4, checkpoint=weights).eval()
     peer = DiTTransformer2DModel(
         num_attention_heads=4,
         attention_head_dim=12,
@@ -84,30 +138,7 @@ def test_equals_diffusers_with_the_same_weights():
         num_embeds_ada_norm=10,
         norm_eps=1e-6,
     ).eval()
-    weights = {
-        "pos_embed.proj.weight": ours.patch.weight.reshape(48, 4, 2, 2),
-        "pos_embed.proj.bias": ours.patch.bias,
-        "proj_out_1.weight": ours.cond.head.weight,
-        "proj_out_1.bias": ours.cond.head.bias,
-        "proj_out_2.weight": ours.head.weight,
-        "proj_out_2.bias": ours.head.bias,
-    }
-    for i, block in enumerate(ours.blocks):
-        for kind in ("weight", "bias"):
-            parts = getattr(block.attn.qkv, kind).chunk(3)
-            b = f"transformer_blocks.{i}"
-            for name, part in zip(("to_q", "to_k", "to_v"), parts, strict=True):
-                weights[f"{b}.attn1.{name}.{kind}"] = part
-            weights |= {
-                f"{b}.attn1.to_out.0.{kind}": getattr(block.attn.out, kind),
-                f"{b}.ff.net.0.proj.{kind}": getattr(block.mlp.inner, kind),
-                f"{b}.ff.net.2.{kind}": getattr(block.mlp.outer, kind),
-                f"{b}.norm1.linear.{kind}": getattr(ours.cond.blocks[i], kind),
-                f"{b}.norm1.emb.timestep_embedder.linear_1.{kind}": getattr(ours.time.inner, kind),
-                f"{b}.norm1.emb.timestep_embedder.linear_2.{kind}": getattr(ours.time.outer, kind),
-            }
-        weights[f"{b}.norm1.emb.class_embedder.embedding_table.weight"] = ours.label.table.weight
-    missing, unexpected = peer.load_state_dict(weights, strict=False)
+    missing, unexpected = peer.load_state_dict(diffusers_names(weights, 3), strict=False)
     assert set(missing) <= {"pos_embed.pos_embed"}
     assert not unexpected
     for block in peer.transformer_blocks:
@@ -119,6 +150,19 @@ def test_equals_diffusers_with_the_same_weights():
     with torch.no_grad():
         expected = peer(x, timestep=t, class_labels=label).sample
         torch.testing.assert_close(ours(x, t, label), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_published_weights_of_another_size_are_told_key_by_key():
+    with pytest.raises(UserError) as refused:
+        dit(classes=10, depth=2, width=48, heads=4, checkpoint=published() | {"odd.weight": torch.ones(1)})
+    assert "model.checkpoint is of another architecture; 11 keys differ" in str(refused.value)
+    assert "only in the file: blocks.2.attn.out.bias" in str(refused.value)
+    with pytest.raises(
+        UserError, match=r"label.table.weight: \(11, 48\) in the file, \(21, 48\) in the model"
+    ):
+        dit(classes=20, depth=3, width=48, heads=4, checkpoint=published())
+    with pytest.raises(ValueError, match=r"No published layout of weights is known for JiT"):
+        network("jit", checkpoint=published())
 
 
 @pytest.mark.parametrize("cond", [AdaLNZero, ConditionToken])
@@ -133,7 +177,8 @@ def test_the_output_is_zero_at_first_and_the_head_learns(cond):
 def test_each_adaln_block_is_the_identity_at_first():
     model = dit((3, 8, 8), 3, 10)
     x, c = torch.randn(2, 16, 32), torch.randn(2, 1, 32)
-    assert torch.equal(model.blocks[0](x, c, *model.cond.block(0, c)), x)
+    block = model.blocks[0]
+    assert torch.equal(block(x, c, *model.cond.block(0, c), TokenGrid(4, 4), torch.nn.Identity()), x)
 
 
 def test_recomputing_blocks_gives_the_same_gradients():

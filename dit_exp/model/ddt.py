@@ -1,0 +1,120 @@
+"""DDT: an encoder of what is there, whose state conditions a decoder token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from dit_exp.model.blocks import check_kept, joined, xavier
+from dit_exp.model.stack import Stack
+from dit_exp.nn.embed import TimeEmbedding
+from dit_exp.nn.mlp import SwiGLU
+from dit_exp.nn.norm import RMSNorm, layer_norm
+from dit_exp.nn.patch import fold, patchify
+from dit_exp.types import Encoded
+
+
+class DDT(Stack):
+    """The first blocks read x_t, time and label; the others read x_t anew, conditioned by what those gave.
+
+    The encoder's tokens plus the embedding of time are the decoder's condition, (B, N, width), so its
+    modulation differs from token to token and the label enters through it alone. Blocks have RMS norms and
+    SwiGLU, and with attn=rope rotary positions and no table.
+    fresh_t  add the embedding of the present time to a kept state, and not of the time it was made at, as the
+             released code does
+    What else it takes, see `model.stack`. Initial weights are the released code's with cond=adaln_open, and
+    adaLN-Zero's, of which the paper speaks, with cond=adaln; the output is 0 with both.
+    Source: Wang et al. 2025, arXiv:2504.05741. Raises ValueError for a conditioning that appends tokens.
+    """
+
+    norm_of = RMSNorm
+    mlp_of = SwiGLU
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        out_channels: int,
+        num_classes: int,
+        attn: Callable[..., nn.Module],
+        cond: Callable[..., Any],
+        encoder_depth: int,
+        decoder_depth: int,
+        width: int,
+        heads: int,
+        patch_size: int,
+        mlp_ratio: float = 4.0,
+        class_dropout: float = 0.1,
+        fresh_t: bool = False,
+        remat: bool = False,
+    ) -> None:
+        if min(encoder_depth, decoder_depth) < 1:
+            raise ValueError(
+                f"model.encoder_depth={encoder_depth} and model.decoder_depth={decoder_depth} must be at "
+                "least 1."
+            )
+        super().__init__(
+            input_shape,
+            out_channels,
+            num_classes,
+            attn,
+            cond,
+            encoder_depth + decoder_depth,
+            width,
+            heads,
+            patch_size,
+            mlp_ratio,
+            class_dropout,
+            remat=remat,
+        )
+        self.encoder_depth, self.fresh_t = encoder_depth, fresh_t
+
+    def add(self, input_shape: tuple[int, int, int], out_channels: int, width: int) -> None:
+        if self.cond.appended_from is not None:
+            raise ValueError(
+                "model=ddt conditions its decoder token by token, and this conditioning appends tokens. Use "
+                "cond=adaln, adaln_open, adaln_plain, adaln_single or cross."
+            )
+        self.encoder_patch = nn.Linear(input_shape[0] * self.patch_size**2, width)
+        self.norm = layer_norm(width)  # the head's has no gain, unlike those of the blocks
+
+    def time_of(self, width: int) -> TimeEmbedding:
+        """Time as a number in [0, 1] at frequencies from 1 to 0.1."""
+        return TimeEmbedding(width, max_period=10.0, scale=1e-3)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.decode(x, t, label, self.encode(x, t, label))
+
+    def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
+        """All of the encoder; the state is its tokens, with the embedding of time unless `fresh_t`."""
+        if depth not in (None, self.encoder_depth):
+            raise ValueError(
+                f"model=ddt keeps its whole encoder, model.encoder_depth={self.encoder_depth} blocks, "
+                f"not {depth}."
+            )
+        grid = self.grid_of(*x.shape[-2:])
+        tokens = self.encoder_patch(patchify(x, self.patch_size))
+        tokens, context = joined(self.cond, tokens, self.parts(t, label), grid)
+        [tokens] = self.through(range(self.encoder_depth), (tokens,), context)
+        return Encoded(self.encoder_depth, (tokens if self.fresh_t else tokens + self.time(t)[:, None],))
+
+    def decode(self, x: Tensor, t: Tensor, label: Tensor | None, encoded: Encoded) -> Tensor:
+        grid = self.grid_of(*x.shape[-2:])
+        [state] = encoded.tensors
+        if self.fresh_t:
+            state = state + self.time(t)[:, None]
+        tokens = self.patch(patchify(x, self.patch_size))
+        check_kept(state, tokens)
+        tokens, context = joined(self.cond, tokens, [state], grid)
+        [tokens] = self.through(range(self.encoder_depth, len(self.blocks)), (tokens,), context)
+        return self.finish(tokens, context, x)
+
+    def image(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        return fold(patches, self.patch_size, rows, columns)
+
+    def reset_parameters(self) -> None:
+        """Only the patches by Xavier; the blocks as torch's linear layers start."""
+        for layer in (self.patch, self.encoder_patch):
+            xavier(layer)
+        self.reset_ends()
