@@ -18,7 +18,7 @@ Groups and their choices (* is the default):
 Keys that are set most often (python run.py --cfg job shows them all):
   seed  run_dir  checkpoint  data.root  data.image_size
   model.depth  model.width  model.heads  model.patch_size  optimizer.lr
-  trainer.max_steps  trainer.max_minutes  trainer.batch_size  trainer.precision
+  trainer.max_steps  trainer.max_epochs  trainer.max_minutes  trainer.batch_size  trainer.precision
   sampler.steps  guidance.scale  metrics.num_samples  tracker.uri
 
 Examples:

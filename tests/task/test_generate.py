@@ -15,7 +15,14 @@ from dit_exp.build import build
 from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
 from dit_exp.task.evaluate import evaluate
-from dit_exp.task.generate import draw_grid, draw_progress, generate, trajectory
+from dit_exp.task.generate import (
+    draw_comparison,
+    draw_grid,
+    draw_progress,
+    generate,
+    training_images,
+    trajectory,
+)
 from dit_exp.task.sample import sample
 from dit_exp.task.score import score
 from dit_exp.task.train import train
@@ -74,7 +81,7 @@ def test_a_run_directory_holds_what_explains_the_run(trained):
     folder = trained.run_dir
     assert {p.name for p in folder.iterdir()} >= {
         "config.yaml", "overrides.yaml", "revision.json", "checkpoints", "samples.png", "progress.png",
-        "loss.png", "metrics.json", "history.jsonl",
+        "comparison.png", "loss.png", "metrics.json", "history.jsonl",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() >= {
@@ -102,6 +109,43 @@ def test_the_strip_goes_from_noise_to_the_sample(trained, tmp_path: Path):
     assert strip.shape == (2 * cell, 5 * cell, 3)  # 4 steps and the noise before them
     last = strip[1 : 1 + 64 : 8, 4 * cell + 1 : 4 * cell + 65 : 8]
     assert np.abs(last.astype(int) - samples.images[0].permute(1, 2, 0).numpy().astype(int)).max() <= 1
+
+
+def test_the_comparison_has_training_images_above_samples_of_their_classes(trained, tmp_path: Path):
+    draw_comparison(trained, trained.model, tmp_path / "comparison.png")
+    sheet = np.asarray(Image.open(tmp_path / "comparison.png"))
+    cell_width, cell_height, margin = 8 * 8 + 2, 8 * 8 + 12 + 2, 6 * len("generated") + 4
+    assert sheet.shape == (4 * cell_height, margin + 10 * cell_width, 3)
+
+    def cell(row: int, column: int) -> np.ndarray:
+        top, left = row * cell_height + 1, margin + column * cell_width + 1
+        return sheet[top : top + 64 : 8, left : left + 64 : 8].astype(int)
+
+    images, labels = trained.data.arrays("train")
+    [samples] = generate(trained, trained.model, 20, 20)
+    for i in range(20):
+        row, column = 2 * (i // 10), i % 10
+        first, second = np.flatnonzero(labels == column)[:2]  # the classes are ten
+        expected = images[first if i < 10 else second].transpose(1, 2, 0)
+        assert (cell(row, column) == expected).all()
+        drawn = samples.images[i].permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(cell(row + 1, column) - drawn).max() <= 1
+
+
+def test_a_class_without_images_is_white_and_few_images_come_again(trained):
+    class Few:
+        image_shape = (3, 8, 8)
+        labels = staticmethod(lambda split: torch.tensor([2, 0, 2]))
+        size = staticmethod(lambda split: 3)
+
+        @staticmethod
+        def images(split: str, count: int):
+            stack = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
+            yield from stack.split(2)
+
+    found = training_images(Few(), torch.tensor([0, 1, 2, 2, 2, 0]), 6)
+    assert found[:, 0, 0, 0].tolist() == [1, 255, 0, 2, 0, 1]
+    assert training_images(Few(), None, 4)[:, 2, 7, 7].tolist() == [0, 1, 2, 0]
 
 
 def test_npz_has_the_layout_that_fid_tools_read(trained, tmp_path: Path):
