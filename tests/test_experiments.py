@@ -142,7 +142,7 @@ def test_small_systems_are_alike_but_for_what_makes_them():
             (
                 dict(cfg.optimizer), trainer.max_steps, trainer.max_epochs, trainer.max_minutes,
                 trainer.batch_size, trainer.precision, trainer.compile, trainer.gradient_clip,
-                trainer.warmup_steps, cfg.metrics.num_samples,
+                trainer.warmup_steps,
             )
         )  # fmt: skip
     assert len(SMALL) == 5

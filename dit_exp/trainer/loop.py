@@ -93,7 +93,7 @@ class Trainer:
                 "trainer.checkpoint_every, trainer.log_every and trainer.keep must be at least 1."
             )
         self.max_steps, self.max_epochs = max_steps, max_epochs
-        self.max_seconds = max_steps, None if max_minutes is None else max_minutes * 60
+        self.max_seconds = None if max_minutes is None else max_minutes * 60
         self.batch_size, self.accumulate = batch_size, accumulate
         self.precision, self.compile, self.strategy = precision, compile, strategy
         self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
