@@ -14,6 +14,7 @@ from PIL import Image
 from dit_exp.build import build
 from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
+from dit_exp.task.curve import images_between
 from dit_exp.task.evaluate import evaluate
 from dit_exp.task.generate import (
     draw_comparison,
@@ -303,3 +304,27 @@ def test_the_places_of_this_machine_are_kept_and_the_tracker_is_the_commands(tra
     run = build(cfg, choices, given, tmp_path / "out")
     assert run.config["metrics"]["cache"] == "/here"
     assert run.choices["tracker"] == "none"
+
+
+def test_scores_come_every_so_many_steps_or_epochs_and_not_both(trained):
+    assert images_between(trained, 10, 0.0) == 160
+    assert images_between(trained, 0, 2.5) == 3750  # 1,500 images
+    assert images_between(trained, 0, 0.0) == 0
+    with pytest.raises(UserError, match=r"task.score_epochs=1.0 are one thing in two units"):
+        images_between(trained, 10, 1.0)
+
+
+class CountingAnew(Counting):
+    def compute(self):
+        counted = super().compute()
+        self.seen = []
+        return counted
+
+
+def test_a_run_is_scored_every_so_many_epochs_and_once_at_its_end(tmp_path: Path):
+    run = parts(tmp_path / "run", "trainer.max_steps=null", "trainer.max_epochs=0.1")
+    run.metrics = CountingAnew()
+    train(run, score_epochs=0.02, score_samples=5, batch_size=10)
+    rows = [json.loads(line) for line in (run.run_dir / "curve.jsonl").read_text().splitlines()]
+    # 30, 60, 90, 120 and 150 of 1,500 images, 16 a step; the last step is scored by the final count again
+    assert [(row["step"], row["n"]) for row in rows] == [(2, 5), (4, 5), (6, 5), (8, 5), (10, 23)]
