@@ -179,10 +179,8 @@ class Trainer:
                 """Calls what is due at this step, outside the time that counts."""
                 nonlocal started, saved
                 before = time.monotonic()
-                passed = [
-                    (state.images, state.images - self.batch_size, visit) for visit in visits if visit[0]
-                ]
-                due = [action for now, then, (every, action) in passed if now // every > then // every]
+                then = state.images - self.batch_size
+                due = [act for every, act in visits if every and state.images // every > then // every]
                 if due and saved != state.step:  # it may take longer than a cluster gives
                     if pending:
                         flush()
@@ -192,8 +190,8 @@ class Trainer:
                     with stop.heeded(
                         f"at step {saved}. The same command goes on from the newest checkpoint."
                     ):
-                        for action in due:
-                            action(state)
+                        for act in due:
+                            act(state)
                 model.train()
                 started += time.monotonic() - before
                 progress.leave_out(time.monotonic() - before)
