@@ -18,7 +18,7 @@ Groups and their choices (* is the default):
 Keys that are set most often (python run.py --cfg job shows them all):
   seed  run_dir  checkpoint  data.root  data.image_size
   model.depth  model.width  model.heads  model.patch_size  optimizer.lr
-  trainer.max_steps  trainer.max_minutes  trainer.batch_size  trainer.precision
+  trainer.max_steps  trainer.max_epochs  trainer.max_minutes  trainer.batch_size  trainer.precision
   sampler.steps  guidance.scale  metrics.num_samples  tracker.uri
 
 Examples:
@@ -52,7 +52,8 @@ def help_text(project: Path) -> str:
             defaults[group], whose[group] = choice, f" (task={path.stem} alone)"
     lines = []
     for group in defaults:
-        names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        files = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
+        names = sorted(str(file.with_suffix("")) for file in files)  # experiments lie in folders, too
         marked = (f"{name}*" if name == defaults[group] else name for name in names)
         lines.append(f"  {group + ':':14}{', '.join(marked)}{whose.get(group, '')}\n")
     sweeps = ",".join(sorted(path.stem for path in (project / "sweeps" / "sweep").glob("*.yaml")))

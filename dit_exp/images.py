@@ -31,11 +31,17 @@ def save_png(image: Tensor, path: Path) -> None:
 
 
 def save_grid(
-    images: Tensor, path: Path, columns: int, labels: Sequence[str] | None = None, scale: int | None = None
+    images: Tensor,
+    path: Path,
+    columns: int,
+    labels: Sequence[str] | None = None,
+    scale: int | None = None,
+    rows: Sequence[str] | None = None,
 ) -> None:
     """Writes uint8 images (N, 1 or 3, H, W) as a grid, each `labels` entry as text below its image.
 
-    `scale` enlarges each pixel to a square; by default small images grow to about 64 pixels.
+    `scale` enlarges each pixel to a square; by default small images grow to about 64 pixels. Each entry of
+    `rows` stands to the left of its row.
     """
     from PIL import Image, ImageDraw
 
@@ -43,12 +49,14 @@ def save_grid(
     scale = scale or max(1, 64 // height)
     strip = 12 if labels else 0
     cell_h, cell_w = height * scale + strip + 2, width * scale + 2
-    rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * cell_w, rows * cell_h), "white")
+    margin = 6 * max(map(len, rows)) + 4 if rows else 0
+    sheet = Image.new("RGB", (margin + columns * cell_w, -(-count // columns) * cell_h), "white")
     draw = ImageDraw.Draw(sheet)
+    for i, text in enumerate(rows or ()):
+        draw.text((2, i * cell_h + height * scale // 2 - 5), text, fill="black")
     arrays = images.expand(-1, 3, -1, -1) if channels == 1 else images
     for i, array in enumerate(arrays.permute(0, 2, 3, 1).cpu().numpy()):
-        left, top = (i % columns) * cell_w + 1, (i // columns) * cell_h + 1
+        left, top = margin + (i % columns) * cell_w + 1, (i // columns) * cell_h + 1
         picture = Image.fromarray(array).resize((width * scale, height * scale), Image.Resampling.NEAREST)
         sheet.paste(picture, (left, top))
         if labels:

@@ -67,6 +67,18 @@ def test_a_grey_grid_has_three_equal_channels_and_grows_to_64_pixels(tmp_path: P
     assert (sheet[1:65, 1:65] == 9).all()
 
 
+def test_rows_are_named_at_their_left_and_no_image_is_covered(tmp_path: Path):
+    black = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    save_grid(black, tmp_path / "grid.png", columns=2, rows=["real", "generated"])
+    sheet = read(tmp_path / "grid.png")
+    margin = 6 * len("generated") + 4
+    assert sheet.shape == (132, margin + 132, 3)
+    for top in (0, 66):
+        assert (sheet[top : top + 66, :margin] < 128).any()
+        assert (sheet[top + 1 : top + 65, margin + 1 : margin + 65] == 0).all()
+    assert (sheet[0] == 255).all()
+
+
 def test_labels_stand_below_their_images_and_cover_none(tmp_path: Path):
     black = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     save_grid(black, tmp_path / "grid.png", columns=2, labels=["cat", "dog"])

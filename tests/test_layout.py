@@ -22,7 +22,7 @@ FLOORS = (
     ("sharded",),
     ("nn", "checkpoint", "ema", "weighting"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "grid", "guidance", "metrics", "probe"),
+    ("sampler", "grid", "guidance", "metrics", "probe", "lr_schedule"),
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
     ("report",),
     ("task",),
@@ -30,7 +30,7 @@ FLOORS = (
 )
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
-    "guidance", "probe",
+    "guidance", "probe", "lr_schedule",
 )  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {

@@ -17,6 +17,7 @@ BESIDE = ("seed", "step", "warning", "left_out")
 
 DRAWN = {
     "sampler": ("sampler",),
+    "grid": ("grid",),
     "guidance": ("guidance",),
     "process": ("process",),
     "objective": ("objective",),
@@ -95,6 +96,8 @@ def _varied(key: str, factors: list[str]) -> bool:
     top, _, _ = key.partition(".")
     if top not in DRAWN:
         return False
+    if "experiment" in factors:  # which chooses all of them
+        return True
     if top == "nfe":
         return any(factor.partition(".")[0] in DRAWN["nfe"] for factor in factors)
     sets = [key, *DRAWN[top]] if "." in key else DRAWN[top]

@@ -8,7 +8,15 @@ from pathlib import Path
 from dit_exp.scaling.advice import Choice, Wanted
 from dit_exp.scaling.points import Run
 
-RESIZED = ("model.width", "model.depth", "model.heads", "trainer.max_steps", "trainer.max_minutes", "size")
+RESIZED = (
+    "model.width",
+    "model.depth",
+    "model.heads",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.max_minutes",
+    "size",
+)
 PLACES = ("run_dir", "seed", "sweep", "task", "checkpoint", "tracker", "hydra")
 """What a sweep's file does not keep of a run's command line."""
 
@@ -40,7 +48,8 @@ def write(folder: Path, name: str, want: Wanted, choices: Sequence[Choice], runs
         ]
         if choice.base.choice and len(models) > 1:
             lines += ["defaults:", f"  - override /model: {choice.base.choice}", ""]
-        body = {"model": choice.model, "trainer": {"max_steps": choice.steps, "max_minutes": None}}
+        budget = {"max_steps": choice.steps, "max_epochs": None, "max_minutes": None}
+        body = {"model": choice.model, "trainer": budget}
         _save(folder / "size" / f"{names[-1]}.yaml", lines, yaml.safe_dump(body, sort_keys=False))
     params = {"+size": ",".join(names), **fixed, **({"seed": ",".join(seeds)} if seeds else {})}
     count = len(names) * max(1, len(seeds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dit_exp import parallel
+from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
 from dit_exp.task.parts import Parts
 from dit_exp.task.score import score
@@ -13,6 +14,21 @@ from dit_exp.trainer.history import read_rows, write_rows
 from dit_exp.trainer.state import TrainState
 
 CURVE_FILE = "curve.jsonl"
+
+
+def images_between(parts: Parts, score_every: int, score_epochs: float) -> int:
+    """Training images between two scores, 0 for a score at the end alone.
+
+    score_every, score_epochs  the same in steps or in passes over the training images; one of them is 0
+    """
+    if min(score_every, score_epochs) < 0 or (score_every and score_epochs):
+        raise UserError(
+            f"task.score_every={score_every} and task.score_epochs={score_epochs} are one thing in two "
+            "units. Set one of them from 0, and the other to 0."
+        )
+    if score_epochs:
+        return max(1, round(score_epochs * parts.data.size("train")))
+    return score_every * parts.trainer.batch_size
 
 
 class Curve:

@@ -21,6 +21,7 @@ from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.loop import autocast
+from dit_exp.types import DataSet
 
 GRID = 40
 COLUMNS = 10
@@ -96,6 +97,38 @@ def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
     names, classes = parts.data.class_names, labels_of(indices, parts.data.num_classes)
     labels = [names[int(i)] for i in classes] if classes is not None else None
     save_grid(decode(parts, x), path, COLUMNS, labels)
+
+
+def draw_comparison(parts: Parts, model: nn.Module, path: Path, pairs: int = 2) -> None:
+    """Writes rows of ten training images and below each one of ten samples of the same classes."""
+    indices = range(pairs * COLUMNS)
+    [x] = deque(trajectory(parts, model, indices), maxlen=1)
+    drawn, classes = decode(parts, x), labels_of(indices, parts.data.num_classes)
+    real = training_images(parts.data, classes, len(indices))
+    both = torch.stack([v.unflatten(0, (pairs, COLUMNS)) for v in (real, drawn)], dim=1)
+    labels = None
+    if classes is not None:
+        names = [parts.data.class_names[int(i)] for i in classes]
+        labels = [n for row in range(pairs) for n in 2 * names[row * COLUMNS : (row + 1) * COLUMNS]]
+    save_grid(both.flatten(0, 2), path, COLUMNS, labels, rows=["real", "generated"] * pairs)
+
+
+def training_images(data: DataSet, classes: Tensor | None, count: int) -> Tensor:
+    """`count` images of the training split, uint8: the first ones of the classes (count,), in their order.
+
+    Where there are fewer they come again, and a class without images is shown white.
+    """
+    labels = data.labels("train") if classes is not None else None
+    wanted = [0] * count if classes is None else classes.tolist()
+    labels = torch.zeros(data.size("train"), dtype=torch.long) if labels is None else labels
+    own = {i: (labels == i).nonzero().flatten().tolist() for i in set(wanted)}
+    positions = [own[c][wanted[:i].count(c) % len(own[c])] if own[c] else -1 for i, c in enumerate(wanted)]
+    found = {-1: torch.full(data.image_shape, 255, dtype=torch.uint8)}
+    start = 0
+    for piece in data.images("train", max(positions) + 1):  # the split may be larger than the memory
+        found |= {p: piece[p - start] for p in positions if start <= p < start + len(piece)}
+        start += len(piece)
+    return torch.stack([found[p] for p in positions])
 
 
 def draw_progress(parts: Parts, model: nn.Module, path: Path, rows: int = 4) -> None:

@@ -12,6 +12,7 @@ from dit_exp.errors import UserError
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sweep.summary import PLAN_FILE
 from dit_exp.task import measure
+from dit_exp.task.curve import images_between
 from dit_exp.task.generate import GRID, check_batch_size
 from dit_exp.task.partition import UNLIMITED
 from dit_exp.task.partition import limit_minutes as partition_limit
@@ -50,6 +51,7 @@ class Extra:
     """What task=train does beside training, by its own keys."""
 
     score_every: int = 0
+    score_epochs: float = 0.0
     score_samples: int | None = None
     validation_images: int = 0
 
@@ -63,6 +65,7 @@ def plan(
     partition: str | None = None,
     limit_minutes: float | None = None,
     score_every: int = 0,
+    score_epochs: float = 0.0,
     score_samples: int | None = None,
     validation_images: int = 0,
 ) -> float:
@@ -73,7 +76,7 @@ def plan(
     price_per_hour  of what the run runs on; 0 shows no cost
     partition       of Slurm, whose time limit the run must keep
     limit_minutes   a limit in minutes; with `partition` the smaller one holds
-    score_every, score_samples, validation_images  as in task=train, whose time is planned
+    score_every, score_epochs, score_samples, validation_images  as in task=train, whose time is planned
     """
     check_batch_size(batch_size)
     if steps < 1 or warmup < 0:
@@ -96,7 +99,7 @@ def plan(
         gmac,
         speed,
         seconds,
-        Extra(score_every, score_samples, validation_images),
+        Extra(score_every, score_epochs, score_samples, validation_images),
         min(limits, default=None),
         price_per_hour,
     )
@@ -120,17 +123,15 @@ def estimate(
     """From what was measured to the whole run: training to its budget, then its samples."""
     trainer = parts.trainer
     per_minute = 60 * speed.images_per_second / trainer.batch_size
-    by_steps = trainer.max_steps / per_minute if trainer.max_steps is not None else math.inf
+    last = trainer.steps(parts.data)
+    by_steps = last / per_minute if last is not None else math.inf
     by_time = trainer.max_seconds / 60 if trainer.max_seconds is not None else math.inf
     train = min(by_steps, by_time)
-    steps = (
-        trainer.max_steps
-        if trainer.max_steps is not None and by_steps <= by_time
-        else int(train * per_minute)
-    )
+    steps = last if last is not None and by_steps <= by_time else int(train * per_minute)
     grids = 1 + (steps // trainer.sample_every if trainer.sample_every else 0)
     count = parts.metrics.num_samples
-    between = steps // extra.score_every if extra.score_every else 0
+    every = images_between(parts, extra.score_every, extra.score_epochs)
+    between = steps * trainer.batch_size // every if every else 0
     drawn = count + between * (count if extra.score_samples is None else extra.score_samples) + GRID * grids
     validated = extra.validation_images * (1 + between)
     # A validation is a forward pass, a third of a training step.

@@ -12,8 +12,8 @@ from dit_exp.errors import UserError
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task import record
-from dit_exp.task.curve import Curve
-from dit_exp.task.generate import check_batch_size, draw_grid, draw_progress
+from dit_exp.task.curve import Curve, images_between
+from dit_exp.task.generate import check_batch_size, draw_comparison, draw_grid, draw_progress
 from dit_exp.task.parts import Parts
 from dit_exp.task.score import leading
 from dit_exp.task.validate import check_size
@@ -29,6 +29,7 @@ def train(
     parts: Parts,
     batch_size: int = 250,
     score_every: int = 0,
+    score_epochs: float = 0.0,
     score_samples: int | None = None,
     validation_images: int = 0,
 ) -> float:
@@ -36,6 +37,7 @@ def train(
 
     batch_size         images drawn at once when sampling
     score_every        steps between scores during the training, 0 for one at the end alone
+    score_epochs       the same in passes over the training images
     score_samples      images of each of those; None takes metrics.num_samples
     validation_images  held-out images for the validation loss, measured with each score; 0 for none
     """
@@ -44,16 +46,17 @@ def train(
             "checkpoint= is for task=sample and task=evaluate. To go on with a run, pass its run_dir."
         )
     check_batch_size(batch_size)
-    if score_every < 0 or (score_samples is not None and score_samples < 2):
-        raise UserError("task.score_every must be 0 or more, task.score_samples 2 or more.")
+    if score_samples is not None and score_samples < 2:
+        raise UserError(f"task.score_samples={score_samples} must be 2 or more.")
     parts.data.check()
+    between = images_between(parts, score_every, score_epochs)
     check_size(parts, validation_images)
     with record.recorded(parts):
         curve = Curve(parts, batch_size, validation_images)
-        return _train(parts, curve, score_every, score_samples)
+        return _train(parts, curve, between, score_samples)
 
 
-def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | None) -> float:
+def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) -> float:
     run_dir, tracker = parts.run_dir, parts.tracker
     main = parallel.world().main
     parts.metrics.prepare(parts.data)  # what it lacks is said before the training, not after
@@ -86,14 +89,15 @@ def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | No
         parts.seed,
         parts.config,
         parts.choices,
-        ((parts.trainer.sample_every, preview), (score_every, measure)),
+        ((parts.trainer.sample_every * parts.trainer.batch_size, preview), (between, measure)),
     )
     preview(state)
     weights = state.weights
     if main:
         draw_progress(parts, weights, run_dir / "progress.png")
+        draw_comparison(parts, weights, run_dir / "comparison.png")
         plot_loss(history.rows, run_dir / "loss.png")
-        for name in ("progress", "loss"):
+        for name in ("progress", "comparison", "loss"):
             tracker.artifact(run_dir / f"{name}.png")
     row, protocol = curve.measure(state, parts.metrics.num_samples)
     scores, loss = row["scores"], history.mean_loss()

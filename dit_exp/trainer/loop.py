@@ -25,6 +25,7 @@ from dit_exp import checkpoint, parallel
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
+from dit_exp.lr_schedule.constant import Constant
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
@@ -37,7 +38,7 @@ from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
 log = logging.getLogger(__name__)
 
 Visit = tuple[int, Callable[[TrainState], None]]
-"""(every so many steps, what is then done with the state); 0 is never."""
+"""(every so many images, what is then done with the state); 0 is never."""
 
 
 def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Tensor:
@@ -49,11 +50,15 @@ def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Te
 
 
 class Trainer:
-    """Trains until `max_steps` or `max_minutes`. conf/trainer/default.yaml says what each key means."""
+    """Trains until `max_steps`, `max_epochs` or `max_minutes`, whichever ends first.
+
+    conf/trainer/default.yaml says what each key means.
+    """
 
     def __init__(
         self,
         max_steps: int | None = 100_000,
+        max_epochs: float | None = None,
         max_minutes: float | None = None,
         batch_size: int = 64,
         accumulate: int = 1,
@@ -62,6 +67,7 @@ class Trainer:
         strategy: Literal["ddp", "fsdp"] = "ddp",
         gradient_clip: float = 1.0,
         warmup_steps: int = 500,
+        lr_schedule: Callable[[float], float] | None = None,
         ema_decay: float = 0.9999,
         checkpoint_every: int = 1000,
         keep: int = 2,
@@ -69,8 +75,15 @@ class Trainer:
         log_every: int = 50,
         sample_every: int = 5000,
     ) -> None:
-        if max_steps is None and max_minutes is None:
-            raise ValueError("A run needs a budget. Set trainer.max_steps or trainer.max_minutes.")
+        if max_steps is None and max_epochs is None and max_minutes is None:
+            raise ValueError(
+                "A run needs a budget. Set trainer.max_steps, trainer.max_epochs or trainer.max_minutes."
+            )
+        if min(b for b in (max_steps, max_epochs, max_minutes) if b is not None) <= 0:
+            raise ValueError(
+                f"trainer.max_steps={max_steps}, trainer.max_epochs={max_epochs} and "
+                f"trainer.max_minutes={max_minutes} must be above 0, or null for no limit."
+            )
         if batch_size < 1 or accumulate < 1 or batch_size % accumulate:
             raise ValueError(
                 f"trainer.accumulate={accumulate} must divide trainer.batch_size={batch_size}, both from 1."
@@ -79,12 +92,21 @@ class Trainer:
             raise ValueError(
                 "trainer.checkpoint_every, trainer.log_every and trainer.keep must be at least 1."
             )
-        self.max_steps, self.max_seconds = max_steps, None if max_minutes is None else max_minutes * 60
+        self.max_steps, self.max_epochs = max_steps, max_epochs
+        self.max_seconds = None if max_minutes is None else max_minutes * 60
         self.batch_size, self.accumulate = batch_size, accumulate
         self.precision, self.compile, self.strategy = precision, compile, strategy
         self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
+        self.lr_schedule = Constant() if lr_schedule is None else lr_schedule
         self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
         self.log_every, self.sample_every = log_every, sample_every
+
+    def steps(self, data: DataSet) -> int | None:
+        """The budget in steps, the smaller of `max_steps` and `max_epochs`; None where there is neither."""
+        steps = [] if self.max_steps is None else [self.max_steps]
+        if self.max_epochs is not None:
+            steps.append(math.ceil(self.max_epochs * data.size("train") / self.batch_size))
+        return min(steps, default=None)
 
     def fit(
         self,
@@ -105,7 +127,7 @@ class Trainer:
 
         network  wraps the model (compiled or not) as a function of t in [0, 1]
         config, choices  kept in every checkpoint
-        visits   what is done with the state every so many steps; its time is not counted
+        visits   what is done with the state every so many images; its time is not counted
         Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
         finite.
         """
@@ -115,6 +137,7 @@ class Trainer:
                 f"trainer.batch_size={self.batch_size} does not divide by {here.size} processes x "
                 f"trainer.accumulate={self.accumulate}. Choose a multiple of {here.size * self.accumulate}."
             )
+        last = self.steps(data)
         strategy = chosen(self.strategy)
         ema = averaged(model, self.ema_decay) if self.ema_decay else None
         strategy.prepare(model, ema)
@@ -134,7 +157,7 @@ class Trainer:
                     state.step
                 )
             pending: list[tuple[int, float, Tensor, Tensor]] = []
-            saved = state.step
+            saved, spent = state.step, 0.0
             stopped_by: signal.Signals | None = None
 
             def flush() -> None:
@@ -156,7 +179,8 @@ class Trainer:
                 """Calls what is due at this step, outside the time that counts."""
                 nonlocal started, saved
                 before = time.monotonic()
-                due = [action for every, action in visits if every and state.step % every == 0]
+                then = state.images - self.batch_size
+                due = [act for every, act in visits if every and state.images // every > then // every]
                 if due and saved != state.step:  # it may take longer than a cluster gives
                     if pending:
                         flush()
@@ -166,32 +190,35 @@ class Trainer:
                     with stop.heeded(
                         f"at step {saved}. The same command goes on from the newest checkpoint."
                     ):
-                        for action in due:
-                            action(state)
+                        for act in due:
+                            act(state)
                 model.train()
                 started += time.monotonic() - before
                 progress.leave_out(time.monotonic() - before)
 
             def ending() -> bool:
                 """Whether to stop here, which all processes must answer alike."""
-                nonlocal stopped_by
-                late = self.max_seconds is not None and state.seconds >= self.max_seconds
-                heaviest, over = parallel.largest(weight(stop.number), float(here.main and late))
+                nonlocal stopped_by, spent
+                of_time = state.seconds / self.max_seconds if self.max_seconds is not None else 0.0
+                of_steps = state.step / last if last is not None else 0.0
+                own = max(of_time, of_steps) if here.main else 0.0  # clocks differ, the rate must not
+                heaviest, spent = parallel.largest(weight(stop.number), own)
                 stopped_by = SIGNALS[int(heaviest)]
-                return bool(over) or stopped_by is not None or self._complete(state)
+                return spent >= 1 or stopped_by is not None
 
             def piece_of_step(piece: int) -> AbstractContextManager[None]:
                 torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
                 return strategy.accumulating(last=piece == self.accumulate - 1)
 
-            with Progress(state, self.max_steps, self.max_seconds, shown=here.main) as progress:
+            with Progress(state, last, self.max_seconds, shown=here.main) as progress:
                 started = time.monotonic() - state.seconds
                 if state.step:
                     visit()  # a run that broke off may have saved the step and no more
                 model.train()
                 objective.train()
                 while not ending():
-                    factor = min(1.0, (state.step + 1) / max(1, self.warmup_steps))
+                    warm = min(1.0, (state.step + 1) / max(1, self.warmup_steps))
+                    factor = warm * self.lr_schedule(spent)
                     for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
                     loss, norm = self.train_step(
@@ -260,9 +287,6 @@ class Trainer:
         if state.ema is not None:
             state.ema.update_parameters(state.model)
         return mean, norm
-
-    def _complete(self, state: TrainState) -> bool:
-        return self.max_steps is not None and state.step >= self.max_steps
 
     def _restore(self, state: TrainState, strategy: DataParallel | FullyShard, run_dir: Path) -> None:
         if self.resume and (found := strategy.newest(run_dir)) is not None:

@@ -14,6 +14,7 @@ from dit_exp.data import parquet
 from dit_exp.data.arrays import centre_square
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.cifar import Cifar
+from dit_exp.data.cifar_unlabelled import CifarUnlabelled
 from dit_exp.data.digits import Digits
 from dit_exp.errors import UserError
 
@@ -191,3 +192,15 @@ def test_real_faces_are_centred(celeba: Path, write: Write, tmp_path: Path):
     assert (mean - mean.flip(-1)).abs().mean() < 10  # the mean face is symmetric
     skin = images.mean(0)[:, 24:40, 24:40].mean((1, 2))
     assert skin[0] > skin[1] > skin[2]
+
+
+def test_cifar_without_its_classes_has_the_same_images_and_no_labels(
+    write: Write, pictures: np.ndarray, tmp_path: Path
+):
+    root, cache = str(write(pictures, [3] * 30).parent), str(tmp_path / "cache")
+    labelled, plain = Cifar(root, cache=cache), CifarUnlabelled(root, cache=cache)
+    assert np.array_equal(plain.arrays("train")[0], labelled.arrays("train")[0])
+    assert (plain.num_classes, len(plain.class_names), plain.labels("train")) == (0, 0, None)
+    batch = next(plain.train(8, seed=0).batches())
+    assert batch.label is None
+    assert torch.equal(batch.image, next(labelled.train(8, seed=0).batches()).image)

@@ -41,6 +41,18 @@ def test_what_the_sweep_itself_varies_in_drawing_is_its_question():
     assert len(parted({}, {"precision": "bf16"}, factors=["attn"])) == 2
 
 
+def test_a_sweep_of_experiments_asks_for_all_that_they_choose_in_drawing():
+    other = {
+        "sampler": {"name": "heun", "steps": 10}, "grid": {"name": "karras"}, "process": {"name": "flow"},
+        "objective": {"name": "v"}, "guidance": {"name": "interval", "scale": 1.5}, "nfe": 19,
+        "ema_decay": 0.999,
+    }  # fmt: skip
+    assert len(parted({}, other)) == 2
+    assert len(parted({}, other, factors=["experiment"])) == 1
+    assert len(parted({}, other | {"n": 1000}, factors=["experiment"])) == 2
+    assert len(parted({}, {"grid": {"name": "karras"}}, factors=["grid"])) == 1
+
+
 def test_how_images_are_judged_parts_scores_whatever_the_sweep_varies():
     assert len(parted({}, {"n": 1000}, factors=["metrics.num_samples", "n"])) == 2
     other = {"reference": {"kind": "data", "identity": "other"}}

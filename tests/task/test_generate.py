@@ -14,8 +14,16 @@ from PIL import Image
 from dit_exp.build import build
 from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
+from dit_exp.task.curve import images_between
 from dit_exp.task.evaluate import evaluate
-from dit_exp.task.generate import draw_grid, draw_progress, generate, trajectory
+from dit_exp.task.generate import (
+    draw_comparison,
+    draw_grid,
+    draw_progress,
+    generate,
+    training_images,
+    trajectory,
+)
 from dit_exp.task.sample import sample
 from dit_exp.task.score import score
 from dit_exp.task.train import train
@@ -74,7 +82,7 @@ def test_a_run_directory_holds_what_explains_the_run(trained):
     folder = trained.run_dir
     assert {p.name for p in folder.iterdir()} >= {
         "config.yaml", "overrides.yaml", "revision.json", "checkpoints", "samples.png", "progress.png",
-        "loss.png", "metrics.json", "history.jsonl",
+        "comparison.png", "loss.png", "metrics.json", "history.jsonl",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.keys() >= {
@@ -102,6 +110,43 @@ def test_the_strip_goes_from_noise_to_the_sample(trained, tmp_path: Path):
     assert strip.shape == (2 * cell, 5 * cell, 3)  # 4 steps and the noise before them
     last = strip[1 : 1 + 64 : 8, 4 * cell + 1 : 4 * cell + 65 : 8]
     assert np.abs(last.astype(int) - samples.images[0].permute(1, 2, 0).numpy().astype(int)).max() <= 1
+
+
+def test_the_comparison_has_training_images_above_samples_of_their_classes(trained, tmp_path: Path):
+    draw_comparison(trained, trained.model, tmp_path / "comparison.png")
+    sheet = np.asarray(Image.open(tmp_path / "comparison.png"))
+    cell_width, cell_height, margin = 8 * 8 + 2, 8 * 8 + 12 + 2, 6 * len("generated") + 4
+    assert sheet.shape == (4 * cell_height, margin + 10 * cell_width, 3)
+
+    def cell(row: int, column: int) -> np.ndarray:
+        top, left = row * cell_height + 1, margin + column * cell_width + 1
+        return sheet[top : top + 64 : 8, left : left + 64 : 8].astype(int)
+
+    images, labels = trained.data.arrays("train")
+    [samples] = generate(trained, trained.model, 20, 20)
+    for i in range(20):
+        row, column = 2 * (i // 10), i % 10
+        first, second = np.flatnonzero(labels == column)[:2]  # the classes are ten
+        expected = images[first if i < 10 else second].transpose(1, 2, 0)
+        assert (cell(row, column) == expected).all()
+        drawn = samples.images[i].permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(cell(row + 1, column) - drawn).max() <= 1
+
+
+def test_a_class_without_images_is_white_and_few_images_come_again(trained):
+    class Few:
+        image_shape = (3, 8, 8)
+        labels = staticmethod(lambda split: torch.tensor([2, 0, 2]))
+        size = staticmethod(lambda split: 3)
+
+        @staticmethod
+        def images(split: str, count: int):
+            stack = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
+            yield from stack.split(2)
+
+    found = training_images(Few(), torch.tensor([0, 1, 2, 2, 2, 0]), 6)
+    assert found[:, 0, 0, 0].tolist() == [1, 255, 0, 2, 0, 1]
+    assert training_images(Few(), None, 4)[:, 2, 7, 7].tolist() == [0, 1, 2, 0]
 
 
 def test_npz_has_the_layout_that_fid_tools_read(trained, tmp_path: Path):
@@ -259,3 +304,27 @@ def test_the_places_of_this_machine_are_kept_and_the_tracker_is_the_commands(tra
     run = build(cfg, choices, given, tmp_path / "out")
     assert run.config["metrics"]["cache"] == "/here"
     assert run.choices["tracker"] == "none"
+
+
+def test_scores_come_every_so_many_steps_or_epochs_and_not_both(trained):
+    assert images_between(trained, 10, 0.0) == 160
+    assert images_between(trained, 0, 2.5) == 3750  # 1,500 images
+    assert images_between(trained, 0, 0.0) == 0
+    with pytest.raises(UserError, match=r"task.score_epochs=1.0 are one thing in two units"):
+        images_between(trained, 10, 1.0)
+
+
+class CountingAnew(Counting):
+    def compute(self):
+        counted = super().compute()
+        self.seen = []
+        return counted
+
+
+def test_a_run_is_scored_every_so_many_epochs_and_once_at_its_end(tmp_path: Path):
+    run = parts(tmp_path / "run", "trainer.max_steps=null", "trainer.max_epochs=0.1")
+    run.metrics = CountingAnew()
+    train(run, score_epochs=0.02, score_samples=5, batch_size=10)
+    rows = [json.loads(line) for line in (run.run_dir / "curve.jsonl").read_text().splitlines()]
+    # 30, 60, 90, 120 and 150 of 1,500 images, 16 a step; the last step is scored by the final count again
+    assert [(row["step"], row["n"]) for row in rows] == [(2, 5), (4, 5), (6, 5), (8, 5), (10, 23)]

@@ -96,6 +96,8 @@ def test_scores_and_validations_on_the_way_are_counted(tmp_path: Path):
     made = sums(run, extra=Extra(score_every=1000, score_samples=200, validation_images=600))
     drawn, validated = 1000 + 3 * 200 + 40, 4 * 600
     assert made.score_minutes == pytest.approx((0.5 * drawn + validated / (3 * 80)) / 60)
+    passes = sums(run, extra=Extra(score_epochs=10))  # three times 15,000 in 48,000 images
+    assert passes.score_minutes == pytest.approx(0.5 * (4 * 1000 + 40) / 60)
     every = sums(run, extra=Extra(score_every=1500))
     assert every.score_minutes == pytest.approx(0.5 * (3 * 1000 + 40) / 60)
 
@@ -106,6 +108,11 @@ def test_a_budget_in_minutes_is_its_own_time_and_the_smaller_budget_holds(tmp_pa
     assert (made.train_minutes, made.steps) == (2.0, 600)  # 80 images a second are 5 steps of 16
     both = parts(tmp_path, "trainer.max_steps=300", "trainer.max_minutes=2")
     assert (sums(both).train_minutes, sums(both).steps) == (1.0, 300)
+
+
+def test_a_budget_in_epochs_is_planned_in_steps(tmp_path: Path):
+    run = parts(tmp_path, "trainer.max_epochs=2")  # of 1,500 images
+    assert (sums(run).steps, sums(run).images) == (188, 188 * 16)
 
 
 def test_a_run_that_does_not_fit_says_what_would(tmp_path: Path):

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from dit_exp.autoencoder.identity import Identity
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.data.digits import Digits
 from dit_exp.errors import Stopped, UserError
+from dit_exp.lr_schedule.wsd import WarmupStableDecay
 from dit_exp.model.dit import DiT
 from dit_exp.objective.v import VelocityPrediction
 from dit_exp.optimizer.adamw import adamw
@@ -25,6 +27,7 @@ from dit_exp.sampler.denoise import on_process_time
 from dit_exp.timesteps.importance import Importance
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.tracker.none import NoTracker
+from dit_exp.trainer import loop
 from dit_exp.trainer.history import read_rows
 from dit_exp.trainer.loop import Trainer, drop_labels
 from dit_exp.weighting.uncertainty import Uncertainty
@@ -50,7 +53,14 @@ def model() -> DiT:
 
 
 def fit(
-    run_dir: Path, tracker=None, objective=OBJECTIVE, network=None, data=DATA, lr: float = 1e-3, **settings
+    run_dir: Path,
+    tracker=None,
+    objective=OBJECTIVE,
+    network=None,
+    data=DATA,
+    lr: float = 1e-3,
+    visits=(),
+    **settings,
 ):
     settings = {"max_steps": 8, "batch_size": 16, "log_every": 1, "checkpoint_every": 3} | settings
     run_dir.mkdir(exist_ok=True)
@@ -66,6 +76,7 @@ def fit(
         seed=0,
         config={"a": 1},
         choices={},
+        visits=visits,
     )
 
 
@@ -173,6 +184,64 @@ def test_a_budget_in_minutes_ends_the_run(tmp_path: Path):
     assert checkpoint.newest(tmp_path)[1]["step"] == state.step
 
 
+def test_a_budget_in_epochs_is_that_many_passes_over_the_images(tmp_path: Path):
+    trainer = Trainer(max_steps=None, max_epochs=0.1, batch_size=16)
+    assert trainer.steps(DATA) == 10  # 150 of 1,500 images in steps of 16
+    assert Trainer(max_steps=7, max_epochs=0.1, batch_size=16).steps(DATA) == 7
+    state, _ = fit(tmp_path, max_steps=None, max_epochs=0.05)
+    assert (state.step, state.images) == (5, 80)
+
+
+def test_the_learning_rate_follows_its_schedule_over_the_steps(tmp_path: Path):
+    _, history = fit(tmp_path, warmup_steps=2, lr_schedule=WarmupStableDecay(0.5), lr=0.01)
+    rates = [row["learning_rate"] for row in history.rows]
+    assert rates == pytest.approx([0.005, 0.01, 0.01, 0.01, 0.01, 0.0075, 0.005, 0.0025])
+
+
+def test_the_learning_rate_follows_its_schedule_over_the_minutes(tmp_path: Path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def network(model):
+        inner = on_process_time(model, OBJECTIVE.process)
+
+        def forward(x, t, y):
+            clock.now += 1  # each step takes a second
+            return inner(x, t, y)
+
+        return forward
+
+    def visit(_):
+        clock.now += 100  # which does not count
+
+    settings = {"max_steps": None, "max_minutes": 10 / 60, "warmup_steps": 0, "lr": 1.0}
+    state, history = fit(
+        tmp_path, network=network, lr_schedule=WarmupStableDecay(0.5), visits=[(64, visit)], **settings
+    )
+    rates = [row["learning_rate"] for row in history.rows]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    assert state.seconds == 10
+
+
+def test_a_run_with_a_schedule_that_broke_off_ends_as_an_unbroken_one(tmp_path: Path):
+    whole, trace = fit(tmp_path / "whole", lr_schedule=WarmupStableDecay(0.5))
+
+    def power_cut():
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        fit(tmp_path / "broken", Interrupting(5, power_cut), lr_schedule=WarmupStableDecay(0.5))
+    resumed, again = fit(tmp_path / "broken", lr_schedule=WarmupStableDecay(0.5))
+    assert trace.rows == again.rows
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_visits_come_when_so_many_images_have_passed_be_it_within_a_step(tmp_path: Path):
+    seen = []
+    fit(tmp_path, visits=((40, lambda state: seen.append(state.step)), (0, lambda _: seen.append("never"))))
+    assert seen == [3, 5, 8]  # 40, 80 and 120 of 128 images, 16 a step
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_last_good_checkpoint(tmp_path: Path):
     calls = []
 
@@ -271,7 +340,9 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"max_steps": None}, "A run needs a budget. Set trainer.max_steps or trainer.max_minutes."),
+        ({"max_steps": None}, "A run needs a budget. Set trainer.max_steps, trainer.max_epochs or"),
+        ({"max_steps": 0}, "trainer.max_steps=0, .* must be above 0, or null for no limit"),
+        ({"max_minutes": -1.0}, "trainer.max_minutes=-1.0 must be above 0, or null for no limit"),
         ({"batch_size": 10, "accumulate": 3}, "trainer.accumulate=3 must divide trainer.batch_size=10"),
         ({"keep": 0}, "must be at least 1"),
     ],

@@ -1,0 +1,156 @@
+"""Every file in conf/experiment composes, builds at its own size, and trains and samples at a tiny one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from composing import CONF, composed
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from dit_exp.build import build
+from dit_exp.check import preflight
+from dit_exp.nn.count import count_gmac, count_parameters
+from dit_exp.task.generate import generate
+from dit_exp.task.measure import training
+
+FOLDER = CONF / "experiment"
+NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+SMALL = [name for name in NAMES if name.startswith("small/")]
+# What others include and no run is made of alone.
+SHARED = [name for name in NAMES if name.startswith("on/")]
+LATENT = {name for name in NAMES if name.endswith("_256")}
+TINY = [
+    "data=digits", "data.image_size=16", "tracker=none", "metrics=none", "model.width=32", "model.heads=4",
+    "sampler.steps=2", "trainer.max_steps=1", "trainer.max_minutes=null", "trainer.max_epochs=null",
+    "trainer.batch_size=8", "trainer.compile=false", "trainer.precision=fp32", "task.score_epochs=0",
+]  # fmt: skip
+# Depths that make a class of model small, and what else must be small with them.
+DEPTHS = {
+    "DiT": ["model.depth=1"],
+    "DDT": ["model.encoder_depth=1", "model.decoder_depth=1"],
+    "DiffiTLatent": ["model.depth=1"],
+    "DiffiTImage": ["model.depth=1"],
+    "UViT": ["model.depth=2"],
+    "JiT": ["model.depth=1", "cond.start=0", "model.patch_size=4"],
+    "Hourglass": ["model.depth=1", "model.inner_depth=1"],
+}
+
+
+def shape_of(name: str, size: int) -> tuple[int, int, int]:
+    return (4, 32, 32) if name in LATENT else (3, size, size)
+
+
+def counted(name: str) -> tuple[float, float]:
+    """Parameters in millions and GMAC of an experiment's network, on the meta device."""
+    cfg, _ = composed([f"experiment={name}"])
+    shape = shape_of(name, cfg.data.image_size)
+    hybrid = cfg.objective._target_.endswith("HybridNoisePrediction")
+    classes = instantiate(cfg.data).num_classes if name not in LATENT | {"jit_b"} else 1000
+    with torch.device("meta"):
+        facts = {"out_channels": shape[0] * (1 + hybrid), "num_classes": classes}
+        model = instantiate(cfg.model)(input_shape=shape, **facts)
+    return count_parameters(model) / 1e6, count_gmac(model, shape, classes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_passes_the_preflight(name: str):
+    preflight(composed([f"experiment={name}"])[0])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SHARED])
+def test_every_experiment_takes_a_step_and_samples_at_a_tiny_size(name: str, tmp_path: Path):
+    kind = composed([f"experiment={name}"])[0].model._target_.rpartition(".")[2]
+    words = [f"experiment={name}", *TINY, *DEPTHS[kind]]
+    cfg, choices = composed(words)
+    preflight(cfg)
+    torch.manual_seed(0)
+    run = build(cfg, choices, words, tmp_path)
+    before = run.model.head.weight.clone()
+    training(run, steps=1, warmup=0)
+    assert not torch.equal(before, run.model.head.weight)
+    [samples] = generate(run, run.model, 4, 4)
+    assert samples.images.shape == (4, 3, 16, 16)
+
+
+# Figures of the papers, as in docs/models.md.
+@pytest.mark.parametrize(
+    ("name", "millions", "gmac"),
+    [
+        ("dit_s_8_256", 33, 0.36), ("dit_s_4_256", 33, 1.41), ("dit_s_2_256", 33, 6.06),
+        ("dit_b_8_256", 131, 1.42), ("dit_b_4_256", 130, 5.56), ("dit_b_2_256", 130, 23.01),
+        ("dit_l_8_256", 459, 5.01), ("dit_l_4_256", 458, 19.70), ("dit_l_2_256", 458, 80.71),
+        ("dit_xl_8_256", 676, 7.39), ("dit_xl_4_256", 675, 29.05), ("dit_xl_2_256", 675, 118.64),
+        ("sit_xl_2_256", 675, 118.64), ("ddt_l_256", 458, None), ("ddt_xl_256", 675, None),
+        ("diffit_latent_256", 561, None), ("jit_b", 131, 25), ("uvit_cifar", 44, None),
+    ],
+)  # fmt: skip
+def test_published_systems_have_their_published_sizes(name: str, millions: float, gmac: float | None):
+    parameters, cost = counted(name)
+    assert parameters == pytest.approx(millions, abs=0.6)
+    if gmac is not None:
+        assert cost == pytest.approx(gmac, rel=0.015)
+
+
+def test_the_report_is_its_own_description():
+    cfg, choices = composed(["experiment=cifar_report"])
+    assert (cfg.model.depth, cfg.model.width, cfg.model.heads, cfg.attn.kv_heads) == (12, 384, 8, 2)
+    assert (choices["cond"], choices["process"], choices["objective"]) == ("token", "linear", "eps")
+    assert (cfg.process.start, cfg.process.end, cfg.process.steps) == (1e-4, 0.02, 1000)
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (2e-4, 1e-4)
+    assert (cfg.trainer.max_epochs, cfg.trainer.ema_decay, cfg.task.score_epochs) == (200, 0, 40)
+    parameters, _ = counted("cifar_report")
+    # 12 blocks of D^2 (1 query, 2/4 keys and values, 1 out, 8 MLP) are 18.6 M, embeddings and head the rest.
+    assert pytest.approx(18.6, abs=0.05) == 12 * 10.5 * 384**2 / 1e6
+    assert 18.6 < parameters < 19.1
+    model = instantiate(cfg.model)(input_shape=(3, 32, 32), out_channels=3, num_classes=10)
+    assert model.null_label is None
+    assert {block.attn.size for block in model.blocks} == {48}
+
+
+@pytest.mark.parametrize("name", ["cifar_modern", "ddt_cifar"])
+def test_what_is_compared_with_the_report_has_its_blocks_and_its_epochs(name: str):
+    ours, report = (composed([f"experiment={which}"])[0] for which in (name, "cifar_report"))
+    depth = ours.model.get("depth") or ours.model.encoder_depth + ours.model.decoder_depth
+    assert (depth, ours.model.width, ours.model.patch_size) == (12, 384, 4)
+    for key in ("max_steps", "max_epochs", "batch_size"):
+        assert ours.trainer[key] == report.trainer[key]
+    assert ours.task.score_epochs == report.task.score_epochs
+
+
+@pytest.mark.parametrize(("name", "process"), [("cifar_modern", "flow"), ("cifar_sota", "edm")])
+def test_guidance_in_the_middle_is_where_the_noise_is_between_a_fifth_and_three(name: str, process: str):
+    cfg, choices = composed([f"experiment={name}"])
+    assert choices["process"] == process
+    times = instantiate(cfg.process).time_at(torch.tensor([0.2, 3.0], dtype=torch.float64))
+    assert times.tolist() == pytest.approx(list(cfg.guidance.interval), abs=1e-3)
+
+
+def test_small_systems_are_alike_but_for_what_makes_them():
+    """One budget, batch, optimizer and protocol, about 3 M parameters, about 20 evaluations an image."""
+    sizes, shared = {}, []
+    for name in SMALL:
+        cfg, choices = composed([f"experiment={name}"])
+        sizes[name], _ = counted(name)
+        evaluations = instantiate(cfg.sampler).evaluations
+        assert evaluations in (19, 20), name
+        assert (choices["data"], choices["metrics"]) == ("cifar", "offline"), name
+        trainer = cfg.trainer
+        shared.append(
+            (
+                dict(cfg.optimizer), trainer.max_steps, trainer.max_epochs, trainer.max_minutes,
+                trainer.batch_size, trainer.precision, trainer.compile, trainer.gradient_clip,
+                trainer.warmup_steps,
+            )
+        )  # fmt: skip
+    assert len(SMALL) == 5
+    assert all(values == shared[0] for values in shared)
+    assert max(sizes.values()) < 1.15 * min(sizes.values())
+    assert all(2.5 < size < 3.5 for size in sizes.values()), sizes
+
+
+def test_the_sweep_of_systems_runs_every_small_one():
+    sweep = OmegaConf.load(CONF.parent / "sweeps" / "sweep" / "systems.yaml")
+    assert sorted(sweep.hydra.sweeper.params.experiment.split(",")) == SMALL
