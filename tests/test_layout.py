@@ -20,7 +20,7 @@ FLOORS = (
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
-    ("nn", "checkpoint", "ema", "weighting"),
+    ("nn", "checkpoint", "ema", "weighting", "pretrained"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
     ("sampler", "grid", "guidance", "metrics", "probe"),
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
@@ -96,7 +96,7 @@ def test_files_stay_below_400_lines(path: Path):
 
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
-    beside = {"nn", "sweep", "scaling", "report", "__pycache__"}
+    beside = {"nn", "pretrained", "sweep", "scaling", "report", "__pycache__"}
     assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - beside
     always = composed([])[1]
     for path in (project / "conf").glob("*/*.yaml"):
