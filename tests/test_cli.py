@@ -44,6 +44,8 @@ def test_help_lists_groups_choices_and_examples():
     assert re.search(r"^  model: .*dit_b, dit_l, dit_s\*, dit_xl, hourglass", done.stdout, re.MULTILINE)
     edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
     assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
+    teachers = r"dinov2, efficientnet_lite0\* \(alignment=repa alone\)"
+    assert re.search(rf"^  teacher: +{teachers}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
     for group in (
         "task",

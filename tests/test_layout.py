@@ -20,9 +20,9 @@ FLOORS = (
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
-    ("nn", "checkpoint", "ema", "weighting", "pretrained"),
+    ("nn", "checkpoint", "ema", "weighting", "pretrained", "augment"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "grid", "guidance", "metrics", "probe"),
+    ("sampler", "grid", "guidance", "metrics", "probe", "alignment", "teacher"),
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
     ("report",),
     ("task",),
@@ -30,7 +30,7 @@ FLOORS = (
 )
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
-    "guidance", "probe",
+    "guidance", "probe", "alignment", "augment",
 )  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {

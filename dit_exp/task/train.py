@@ -87,6 +87,8 @@ def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | No
         parts.config,
         parts.choices,
         ((parts.trainer.sample_every, preview), (score_every, measure)),
+        parts.augment,
+        parts.alignment,
     )
     preview(state)
     weights = state.weights

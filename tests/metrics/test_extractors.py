@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Images
+from dino import dino
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -199,10 +200,8 @@ def test_dinov2_loads_metas_format(tmp_path: Path) -> None:
     """A small network of the same family with random weights, saved with Meta's keys and 37x37 positions."""
     import timm
 
-    torch.manual_seed(0)
-    original = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0).eval()
-    state = original.state_dict() | {"mask_token": torch.zeros(1, 384)}
-    torch.save(state, tmp_path / "small.pth")
+    state = torch.load(dino(tmp_path / "small.pth"), weights_only=True)
+    original = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
     network = load_network("small", tmp_path / "small.pth", "metrics", "offline")
     loaded = network.state_dict()
     assert set(loaded) == set(original.state_dict())
