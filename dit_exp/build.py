@@ -18,7 +18,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
@@ -31,7 +30,7 @@ from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
 from dit_exp.task.parts import Parts, Setting
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Augment, Autoencoder, DataSet, LabelDenoiser, Model, Process
+from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, LabelDenoiser, Model, Process
 
 FIXED = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
@@ -107,7 +106,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("grid"):
         grid = instantiate(config["grid"])
         grid(process, sampler.steps)  # what it refuses, it refuses before any work is done
-    alignment: nn.Module = NoAlignment()
+    alignment: Alignment = NoAlignment()
     if source is None:  # who taught a trained network is not needed to sample from it
         with naming("alignment"):
             aligning = instantiate(config["alignment"])

@@ -48,10 +48,8 @@ def help_text(project: Path) -> str:
     whose: dict[str, str] = {}
     for path in sorted(conf.glob("*/*.yaml")):
         for key, choice in _defaults(path).items():
-            if "@_global_." in key and key.startswith(
-                "/"
-            ):  # /edit@_global_.edit: a group of this choice alone
-                group = key.lstrip("/").partition("@")[0]
+            group, at, _ = key.removeprefix("/").partition("@")
+            if at and key.startswith("/"):  # /edit@_global_.edit: a group of this choice alone
                 defaults[group], whose[group] = choice, f" ({path.parent.name}={path.stem} alone)"
     lines = []
     for group in defaults:

@@ -219,6 +219,17 @@ class Teacher(Protocol):
         ...
 
 
+class Alignment(nn.Module):
+    """What is descended in training: (objective, network, x0, label, image (B, C, H, W) in [-1, 1], of which
+    x0 was encoded) -> the loss, and the losses to log by name, all scalars.
+
+    Its parameters are trained with the network's and kept in checkpoints; neither is needed to sample.
+    source  who taught, {"teacher": name, "sha256": of its weights}, or empty
+    """
+
+    source: dict[str, str]
+
+
 class Autoencoder(Protocol):
     """Between images in [-1, 1] and what the model sees. `bounds` is the range of a latent, or None."""
 

@@ -157,6 +157,14 @@ def test_every_network_is_aligned_and_told_of_its_augmentation_or_says_why_not(t
     assert samples.images.shape == (3, 3, 8, 8)
 
 
+def test_a_classifier_is_not_told_of_an_augmentation_and_says_so(tmp_path):
+    tiny = [word for word in TINY if not word.startswith("model.heads")]
+    classifier = ["model=classifier", "task=classifier", "objective=classification", "guidance=none"]
+    cfg, names = composed([*tiny, *classifier, "augment=edm"])
+    with pytest.raises(UserError, match=r"NoisyClassifier cannot be told how.*Use augment=none"):
+        build(cfg, names, [], tmp_path)
+
+
 @pytest.mark.parametrize("sampler", choices("sampler"))
 @pytest.mark.parametrize("process", choices("process"))
 def test_every_sampler_samples_every_process(tmp_path, sampler, process):
@@ -214,16 +222,6 @@ def test_every_grid_serves_every_process(tmp_path, grid, process):
         (
             ["augment=edm", "augment.probability=2"],
             r"augment.probability=2 must lie in \[0, 1\].*group augment",
-        ),
-        (
-            [
-                "augment=edm",
-                "model=classifier",
-                "model.depth=2",
-                "task=classifier",
-                "objective=classification",
-            ],
-            r"NoisyClassifier cannot be told how its images were augmented. Use augment=none",
         ),
         (["alignment=repa", "alignment.depth=3"], r"alignment.depth=3 must be 1 to 2.*group alignment"),
         (["alignment=repa", "teacher.image_size=30"], r"teacher.image_size=30 must be a multiple of 32"),

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Model
+from dit_exp.types import Alignment, Model
 
 
-class NoAlignment(nn.Module):
+class NoAlignment(Alignment):
     """Learns nothing and adds nothing."""
 
     def __init__(self, model: Model | None = None, channels: int = 3) -> None:
         """Every alignment is told the model and the images' channels; this one has no use for them."""
         super().__init__()
+        self.source = {}
 
     def forward(
         self,

@@ -11,10 +11,10 @@ from torch.nn.functional import cosine_similarity, interpolate
 
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Model, Teacher
+from dit_exp.types import Alignment, Model, Teacher
 
 
-class RepresentationAlignment(nn.Module):
+class RepresentationAlignment(Alignment):
     """Adds `weight` times the negative cosine similarity of projected tokens and the teacher's features.
 
     The tokens are the network's own after `depth` blocks on x_t; the teacher sees the clean image, as it was
@@ -56,6 +56,7 @@ class RepresentationAlignment(nn.Module):
         if width < 1:
             raise ValueError(f"alignment.width={width} must be at least 1.")
         self.weight, self.teacher = weight, teacher
+        self.source = {"teacher": teacher.name, "sha256": teacher.sha256}
         teacher.network.to(next(model.parameters()).device)  # no child of this module, so not in its state
         self.projector = nn.Sequential(
             nn.Linear(model.width, width),
@@ -100,12 +101,12 @@ class RepresentationAlignment(nn.Module):
         return cosine_similarity(said, wanted.movedim(1, -1), dim=-1)
 
     def get_extra_state(self) -> dict[str, str]:
-        """Who taught, for checkpoints."""
-        return {"teacher": self.teacher.name, "sha256": self.teacher.sha256}
+        """For checkpoints."""
+        return self.source
 
     def set_extra_state(self, state: dict[str, str]) -> None:
         """Raises UserError where another teacher taught so far."""
-        if state != self.get_extra_state():
+        if state != self.source:
             raise UserError(
                 f"The run was aligned to {state['teacher']} with weights of SHA-256 {state['sha256']}, and "
                 f"this teacher is {self.teacher.name} with {self.teacher.sha256}. Pass the same file as "

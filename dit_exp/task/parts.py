@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Augment, Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
+from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Parts(Setting):
     model: Model
     process: Process
     objective: Prediction
-    alignment: nn.Module
+    alignment: Alignment
     guidance: Guidance
     sampler: Sampler
     grid: Callable[[Process, int], Tensor]

@@ -98,7 +98,7 @@ def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | No
         for name in ("progress", "loss"):
             tracker.artifact(run_dir / f"{name}.png")
     row, protocol = curve.measure(state, parts.metrics.num_samples)
-    scores, loss = row["scores"], history.mean_loss()
+    scores, loss, source = row["scores"], history.mean_loss(), parts.alignment.source
     values = {
         "steps": state.step,
         "images": state.images,
@@ -112,7 +112,14 @@ def _train(parts: Parts, curve: Curve, score_every: int, score_samples: int | No
         "validation_loss": row["validation_loss"],
         "scores": scores,
         "protocol": protocol,
+        "aligned_to": source or None,
     }
+    if source and source["sha256"] == protocol.get("extractor_hash"):
+        log.warning(
+            "These scores are of %s, which the model was aligned to: they compare with those of runs aligned "
+            "to it alone. Choose another teacher or other metrics.",
+            source["teacher"],
+        )
     tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss}, state.step)
     tracker.artifact(curve.path)
     record.write_metrics(parts, values)

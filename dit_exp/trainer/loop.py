@@ -37,7 +37,7 @@ from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
-from dit_exp.types import Augment, Autoencoder, Batch, DataSet, Model, Network, Tracker
+from dit_exp.types import Alignment, Augment, Autoencoder, Batch, DataSet, Model, Network, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Trainer:
         choices: dict[str, str],
         visits: Sequence[Visit] = (),
         augment: Augment | None = None,
-        alignment: nn.Module | None = None,
+        alignment: Alignment | None = None,
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
@@ -321,7 +321,7 @@ def training_state(
     model: Model,
     ema: AveragedModel | None,
     objective: Prediction,
-    alignment: nn.Module,
+    alignment: Alignment,
     optimizer: Callable[[Iterable[Any]], Optimizer],
     whole: Callable[[nn.Module], nn.Module],
 ) -> TrainState:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.checkpoint import load_weights
-from dit_exp.types import Model
+from dit_exp.types import Alignment, Model
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TrainState:
     objective: nn.Module
     optimizer: Optimizer
     whole: Callable[[nn.Module], nn.Module]
-    alignment: nn.Module = field(default_factory=NoAlignment)
+    alignment: Alignment = field(default_factory=NoAlignment)
     step: int = 0
     images: int = 0
     seconds: float = 0.0
