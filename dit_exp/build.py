@@ -20,6 +20,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dit_exp import checkpoint, parallel
+from dit_exp.alignment.none import NoAlignment
+from dit_exp.augment.none import NoAugmentation
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
@@ -28,9 +30,12 @@ from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
 from dit_exp.task.parts import Parts, Setting
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Autoencoder, DataSet, LabelDenoiser, Model, Process
+from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, LabelDenoiser, Model, Process
 
-FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder")
+FIXED = (
+    "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
+    "augment",
+)  # fmt: skip
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
 
@@ -78,7 +83,9 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("autoencoder"):
         autoencoder = instantiate(config["autoencoder"])
     trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
-    process, objective, model = network_of(config, autoencoder, trained_on, device, source is not None)
+    process, objective, augment, model = network_of(
+        config, autoencoder, trained_on, device, source is not None
+    )
     with naming("task"):
         trains_classifier = choices["task"] == "classifier"
         if not trains_classifier == model.classifies == (objective.outputs == 0):
@@ -99,6 +106,12 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("grid"):
         grid = instantiate(config["grid"])
         grid(process, sampler.steps)  # what it refuses, it refuses before any work is done
+    alignment: Alignment = NoAlignment()
+    if source is None:  # who taught a trained network is not needed to sample from it
+        with naming("alignment"):
+            aligning = instantiate(config["alignment"])
+            torch.manual_seed(mix("initial projector", config["seed"]))
+            alignment = aligning(model=model, channels=data.image_shape[0]).to(device)
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
         optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
@@ -117,10 +130,12 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         config["seed"],
         device,
         data,
+        augment,
         autoencoder,
         model,
         process,
         objective,
+        alignment,
         guidance,
         sampler,
         grid,
@@ -133,7 +148,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
 def network_of(
     config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device, trained: bool
-) -> tuple[Process, Prediction, Model]:
+) -> tuple[Process, Prediction, Augment, Model]:
     """The parts of a configuration that are trained together, on the device, with weights from its seed.
 
     data     whose images the model is built for
@@ -153,8 +168,13 @@ def network_of(
         }
         if config["model"].get("checkpoint") is not None:
             facts["checkpoint"] = None if trained else checkpoint.published(config["model"]["checkpoint"])
-        model = instantiate(config["model"])(**facts).to(device)
-    return process, objective, model
+        model = instantiate(config["model"])(**facts)
+    with naming("augment"):
+        # a run of a time before the group was there has none
+        augment = instantiate(config["augment"]) if "augment" in config else NoAugmentation()
+        if augment.entries:
+            model.add_augmentation(augment.entries)
+    return process, objective, augment, model.to(device)
 
 
 def second_network(
@@ -179,7 +199,7 @@ def second_network(
                 f"a run whose {group} is that of the guided network."
             )
     trained_on = data_of(stored, data, f"guidance.checkpoint={where}")
-    process, objective, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
+    process, objective, _, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
 

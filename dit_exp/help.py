@@ -46,10 +46,11 @@ def help_text(project: Path) -> str:
     conf = project / "conf"
     defaults = _defaults(conf / "config.yaml")
     whose: dict[str, str] = {}
-    for path in sorted((conf / "task").glob("*.yaml")):
-        for key, choice in _defaults(path).items():  # /edit@_global_.edit: a group of this task alone
-            group = key.lstrip("/").partition("@")[0]
-            defaults[group], whose[group] = choice, f" (task={path.stem} alone)"
+    for path in sorted(conf.glob("*/*.yaml")):
+        for key, choice in _defaults(path).items():
+            group, at, _ = key.removeprefix("/").partition("@")
+            if at and key.startswith("/"):  # /edit@_global_.edit: a group of this choice alone
+                defaults[group], whose[group] = choice, f" ({path.parent.name}={path.stem} alone)"
     lines = []
     for group in defaults:
         files = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))

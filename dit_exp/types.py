@@ -79,13 +79,30 @@ class Model(nn.Module):
     class_dropout  share of training labels that the loop replaces by the null label
     classifies     whether it names the class of a noisy image, and predicts none
     encoder_depth  how many blocks `encode` runs where it is not told, 0 where the model cannot be split
+    deepest        the last block that `tokens_after` may name, 0 where the model cannot be split
+    width          channels of its tokens, 0 where the model cannot be split
+
+    Two more arguments of the call are passed by name, in training alone. `augmentation` (B, entries) is the
+    label of an augmentation, of a model that `add_augmentation` was called on. With `tokens_after` a model
+    that can be split gives a pair: the prediction, and the image's tokens after so many blocks, laid out as a
+    map (B, width, rows, columns).
     """
 
     classifies = False
     encoder_depth = 0
+    deepest = 0
+    width = 0
 
     null_label: int | None
     class_dropout: float
+
+    def add_augmentation(self, entries: int) -> None:
+        """Adds the linear layer that brings an augmentation's label to the embedding of time. A label of
+        zeros, or none, adds nothing. Raises ValueError where the model has no place for it.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot be told how its images were augmented. Use augment=none."
+        )
 
     def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
         """Runs the first `depth` blocks alone. Raises ValueError where the model cannot."""
@@ -164,6 +181,53 @@ class Conditioning(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initial weights that are not those of any linear layer of the model."""
+
+
+class Augmented(NamedTuple):
+    """image (B, C, H, W) in [-1, 1]; `told` is what the model's call is told of it, by name."""
+
+    image: Tensor
+    told: dict[str, Tensor]
+
+
+class Augment(Protocol):
+    """What is done to training images beyond the data set's own flips: (B, C, H, W) in [-1, 1] -> Augmented.
+
+    entries  numbers in the label (B, entries) that says what was done, 0 where the model is told nothing
+    """
+
+    entries: int
+
+    def __call__(self, image: Tensor) -> Augmented: ...
+
+
+class Teacher(Protocol):
+    """A frozen network whose features a model in training is to resemble. It is no part of any checkpoint.
+
+    name    of the network
+    dims    channels of its features
+    sha256  of the file of its weights
+    """
+
+    name: str
+    dims: int
+    sha256: str
+    network: nn.Module
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """RGB images (B, 3, H, W) in [-1, 1] -> features (B, dims, rows, columns)."""
+        ...
+
+
+class Alignment(nn.Module):
+    """What is descended in training: (objective, network, x0, label, image (B, C, H, W) in [-1, 1], of which
+    x0 was encoded) -> the loss, and the losses to log by name, all scalars.
+
+    Its parameters are trained with the network's and kept in checkpoints; neither is needed to sample.
+    source  who taught, {"teacher": name, "sha256": of its weights}, or empty
+    """
+
+    source: dict[str, str]
 
 
 class Autoencoder(Protocol):

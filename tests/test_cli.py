@@ -45,6 +45,8 @@ def test_help_lists_groups_choices_and_examples():
     edits = r"img2img, inpaint\*, interpolate, interpolate_images \(task=edit alone\)"
     assert re.search(rf"^  edit: +{edits}$", done.stdout, re.MULTILINE)
     assert re.search(r"^  experiment: .*dit_xl_2_256.* small/report", done.stdout, re.MULTILINE)
+    teachers = r"dinov2, efficientnet_lite0\* \(alignment=repa alone\)"
+    assert re.search(rf"^  teacher: +{teachers}$", done.stdout, re.MULTILINE)
     assert done.stdout.count("python run.py ") >= 6
     for group in (
         "task",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from composing import composed
+from dino import dino
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -43,6 +44,8 @@ COMPANIONS = {
     "cond=none": ["attn=tmsa"],
     "cond=incontext": ["cond.start=0"],
     "task=scaling": ["task.sweep=runs/sweep"],
+    "alignment=repa": ["teacher.image_size=32"],
+    "teacher=efficientnet_lite0": ["alignment=repa", "teacher.image_size=32"],
 }
 
 
@@ -83,6 +86,9 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
         tiny = TINY[:3]
+    if choice == "teacher=dinov2":
+        weights = dino(tmp_path / "dinov2_vits14_pretrain.pth")
+        tiny += ["alignment=repa", "teacher.size=small", f"teacher.weights={weights}"]
     if choice in SECOND:
         whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
         tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")
@@ -105,6 +111,7 @@ def test_the_defaults_are_the_documented_ones():
     assert choices == {
         "task": "train",
         "data": "cifar",
+        "augment": "none",
         "autoencoder": "identity",
         "attn": "mha",
         "cond": "adaln",
@@ -113,6 +120,7 @@ def test_the_defaults_are_the_documented_ones():
         "timesteps": "uniform",
         "weighting": "none",
         "objective": "eps",
+        "alignment": "none",
         "guidance": "none",
         "sampler": "ddim",
         "grid": "uniform",
@@ -150,7 +158,7 @@ def _tried(override: str) -> list[str]:
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "augment.edm.Geometry", "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",

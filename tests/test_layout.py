@@ -20,9 +20,9 @@ FLOORS = (
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
-    ("nn", "checkpoint", "ema", "weighting"),
+    ("nn", "checkpoint", "ema", "weighting", "pretrained", "augment"),
     ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "grid", "guidance", "metrics", "probe", "lr_schedule"),
+    ("sampler", "grid", "guidance", "metrics", "probe", "alignment", "teacher", "lr_schedule"),
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
     ("report",),
     ("task",),
@@ -30,7 +30,7 @@ FLOORS = (
 )
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
-    "guidance", "probe", "lr_schedule",
+    "guidance", "probe", "alignment", "augment", "lr_schedule",
 )  # fmt: skip
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
@@ -96,7 +96,7 @@ def test_files_stay_below_400_lines(path: Path):
 
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
-    beside = {"nn", "sweep", "scaling", "report", "__pycache__"}
+    beside = {"nn", "pretrained", "sweep", "scaling", "report", "__pycache__"}
     assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - beside
     always = composed([])[1]
     for path in (project / "conf").glob("*/*.yaml"):

@@ -115,6 +115,7 @@ TINY = [
     "model.depth=2", "model.heads=4", "trainer.batch_size=32", "trainer.checkpoint_every=10",
     "trainer.log_every=7", "trainer.warmup_steps=5", "task.batch_size=10", "task.validation_images=150",
     "timesteps=importance", "timesteps.bins=8", "timesteps.history=2", "weighting=uncertainty",
+    "augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32",
 ]  # fmt: skip
 
 
@@ -138,10 +139,11 @@ def test_two_processes_train_sample_and_score_as_one_does_bit_for_bit(alone: Pat
     assert done.returncode == 0, done.stderr
     assert read_rows(tmp_path / "run" / "history.jsonl") == read_rows(alone / "history.jsonl")
     one, two = stored(alone), stored(tmp_path / "run")
-    for part in ("model", "ema", "objective"):
+    for part in ("model", "ema", "objective", "alignment"):
         assert one[part]
         for key, value in one[part].items():
-            assert torch.equal(value, two[part][key]), f"{part} {key}"
+            same = torch.equal if isinstance(value, torch.Tensor) else dict.__eq__
+            assert same(value, two[part][key]), f"{part} {key}"
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (alone, tmp_path / "run")]
     assert metrics[0]["scores"] == metrics[1]["scores"]
     assert metrics[0]["validation_loss"] == metrics[1]["validation_loss"]
@@ -183,6 +185,7 @@ def test_shards_of_two_processes_go_on_in_one_and_back_in_two(alone: Path, tmp_p
     assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(1, 21))
     for row, other in zip(rows, expected, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert row["alignment"] == pytest.approx(other["alignment"], rel=1e-4)
         assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-4)
 
 

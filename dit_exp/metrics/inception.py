@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dit_exp.metrics.weights import located, verified
+from dit_exp.pretrained.weights import located, verified
 
 # torch-fidelity's URL carries the first eight digits; mseitzer/pytorch-fid published the same file.
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -25,8 +25,9 @@ class Inception:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
         self.names = {"fd": "fid", "is": "is", "kd": "kid", "precision": "precision", "recall": "recall"}
-        path = located(weights, URL_INCEPTION_V3)
-        self.sha256 = verified(path, SHA256, ", ".join(self.names.values()))
+        path = located(weights, URL_INCEPTION_V3, "metrics", "offline")
+        what = f"The scores {', '.join(self.names.values())}"
+        self.sha256 = verified(path, SHA256, what, "metrics", "offline")
         self.network: nn.Module = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         )

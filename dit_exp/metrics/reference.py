@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.errors import UserError
-from dit_exp.metrics.weights import sha256
+from dit_exp.pretrained.weights import sha256
 from dit_exp.types import DataSet
 
 KEPT = 10_000  # features kept for kernel distance, precision and recall

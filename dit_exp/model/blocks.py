@@ -29,6 +29,20 @@ def xavier(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def condition(
+    time: Tensor, label: Tensor | None, augmentation: Tensor | None, embedding: nn.Module | None
+) -> list[Tensor]:
+    """The condition's parts, each (B, 1, D): time, then label where there is one.
+
+    time, label   their embeddings (B, D)
+    augmentation  (B, entries), which `embedding` adds to the time's; None adds nothing
+    """
+    if augmentation is not None:
+        assert embedding is not None
+        time = time + embedding(augmentation)
+    return [part[:, None] for part in (time, label) if part is not None]
+
+
 def joined(
     cond: Conditioning, tokens: Tensor, parts: Sequence[Tensor], grid: TokenGrid
 ) -> tuple[Tensor, Context]:

@@ -12,8 +12,8 @@ from dit_exp.model.stack import Stack
 from dit_exp.nn.embed import TimeEmbedding
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm, layer_norm
-from dit_exp.nn.patch import fold, patchify
-from dit_exp.types import Encoded
+from dit_exp.nn.patch import fold, laid_out, patchify
+from dit_exp.types import Encoded, TokenGrid
 
 
 class DDT(Stack):
@@ -68,7 +68,8 @@ class DDT(Stack):
             class_dropout,
             remat=remat,
         )
-        self.encoder_depth, self.fresh_t = encoder_depth, fresh_t
+        self.encoder_depth = self.deepest = encoder_depth
+        self.fresh_t = fresh_t
 
     def add(self, input_shape: tuple[int, int, int], out_channels: int, width: int) -> None:
         if self.cond.appended_from is not None:
@@ -83,8 +84,20 @@ class DDT(Stack):
         """Time as a number in [0, 1] at frequencies from 1 to 0.1."""
         return TimeEmbedding(width, max_period=10.0, scale=1e-3)
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.decode(x, t, label, self.encode(x, t, label))
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        augmentation: Tensor | None = None,
+        tokens_after: int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        tokens, context = self.begin(x, t, label, augmentation)
+        early = tokens_after or 0
+        [seen] = self.through(range(early), (tokens,), context)
+        [tokens] = self.through(range(early, self.encoder_depth), (seen,), context)
+        out = self.decode(x, t, label, self.state(tokens, t))
+        return out if tokens_after is None else (out, laid_out(seen, *context.grid))
 
     def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
         """All of the encoder; the state is its tokens, with the embedding of time unless `fresh_t`."""
@@ -93,10 +106,16 @@ class DDT(Stack):
                 f"model=ddt keeps its whole encoder, model.encoder_depth={self.encoder_depth} blocks, "
                 f"not {depth}."
             )
-        grid = self.grid_of(*x.shape[-2:])
-        tokens = self.encoder_patch(patchify(x, self.patch_size))
-        tokens, context = joined(self.cond, tokens, self.parts(t, label), grid)
+        tokens, context = self.begin(x, t, label)
         [tokens] = self.through(range(self.encoder_depth), (tokens,), context)
+        return self.state(tokens, t)
+
+    def embed(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        """The encoder's tokens."""
+        return self.encoder_patch(patchify(x, self.patch_size))
+
+    def state(self, tokens: Tensor, t: Tensor) -> Encoded:
+        """What the encoder's last tokens (B, N, width) are to the decoder."""
         return Encoded(self.encoder_depth, (tokens if self.fresh_t else tokens + self.time(t)[:, None],))
 
     def decode(self, x: Tensor, t: Tensor, label: Tensor | None, encoded: Encoded) -> Tensor:

@@ -11,8 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from dit_exp.model.blocks import apply_block, check_together, joined, xavier
-from dit_exp.nn.embed import LabelEmbedding, TimeEmbedding
+from dit_exp.model.blocks import apply_block, check_together, condition, joined, xavier
+from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, TimeEmbedding
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.transformer import Block
@@ -114,11 +114,12 @@ class DiffiTImage(Model):
                 f"model.time_width={time_width} must be at least 1, and model.width={width} a multiple of 4."
             )
         self.num_classes, self.class_dropout, self.remat = num_classes, class_dropout, remat
-        self.halvings = stages - 1
+        self.halvings, self.time_width = stages - 1, time_width
         self.check(rows, columns)
         self.time = TimeEmbedding(time_width)
         self.label = LabelEmbedding(num_classes, time_width, null=class_dropout > 0) if num_classes else None
         self.null_label = self.label.null_label if self.label else None
+        self.augmentation: nn.Module | None = None
         widths = [width if i == 0 else 2 * width for i in range(stages)]
 
         def stage(i: int, wide_in: int) -> _Stage:
@@ -135,11 +136,15 @@ class DiffiTImage(Model):
         self.head = nn.Conv2d(width, out_channels, 3, padding=1)
         self.reset_parameters()
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def add_augmentation(self, entries: int) -> None:
+        self.augmentation = AugmentationEmbedding(entries, self.time_width)
+
+    def forward(
+        self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
         self.check(*x.shape[-2:])
-        parts = [self.time(t)[:, None]]
-        if self.label is not None:
-            parts.append(self.label(label)[:, None])
+        embedded = self.label(label) if self.label is not None else None
+        parts = condition(self.time(t), embedded, augmentation, self.augmentation)
         remat = self.remat and self.training
         x, beside = self.stem(x), []
         for i, stage in enumerate(self.down):

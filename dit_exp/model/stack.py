@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp.checkpoint import load_weights
-from dit_exp.model.blocks import Context, apply_block, check_kept, check_together, joined, xavier
+from dit_exp.model.blocks import Context, apply_block, check_kept, check_together, condition, joined, xavier
 from dit_exp.model.published import renamed
-from dit_exp.nn.embed import LabelEmbedding, Sinusoid, TimeEmbedding, sincos_2d
+from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, Sinusoid, TimeEmbedding, sincos_2d
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
-from dit_exp.nn.patch import patchify, unpatchify
+from dit_exp.nn.patch import laid_out, patchify, unpatchify
 from dit_exp.nn.position import resized
 from dit_exp.nn.transformer import Block
 from dit_exp.types import Encoded, Model, TokenGrid
@@ -79,11 +79,13 @@ class Stack(Model):
         self.patch_size, self.num_classes, self.class_dropout = patch_size, num_classes, class_dropout
         depth = self.blocks_of(depth)
         self.remat, self.encoder_depth = remat, max(1, 2 * depth // 3)
+        self.deepest, self.width = depth, width
         self.grid = self.grid_of(rows, columns)
         self.patch = self.patch_of(channels * patch_size**2, bottleneck, width)
         self.time = self.time_of(width)
         self.label = LabelEmbedding(num_classes, width, null=class_dropout > 0) if num_classes else None
         self.null_label = self.label.null_label if self.label else None
+        self.augmentation: nn.Module | None = None
         self.cond = cond(width=width, depth=depth)
         self.blocks = nn.ModuleList(
             Block(width, attn(width=width, heads=heads), self.mlp_of(width, mlp_ratio), self.norm_of)
@@ -104,10 +106,23 @@ class Stack(Model):
         self.position: Tensor
         self.register_buffer("position", sincos_2d(*self.grid, width))
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        tokens, context = self.begin(x, t, label)
-        [tokens, *_] = self.through(range(len(self.blocks)), (tokens,), context)
-        return self.finish(tokens, context, x)
+    def add_augmentation(self, entries: int) -> None:
+        self.augmentation = AugmentationEmbedding(entries, self.width)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        augmentation: Tensor | None = None,
+        tokens_after: int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        tokens, context = self.begin(x, t, label, augmentation)
+        early = tokens_after or 0
+        seen, *skips = self.through(range(early), (tokens,), context)
+        [tokens, *_] = self.through(range(early, len(self.blocks)), (seen, *skips), context)
+        out = self.finish(tokens, context, x)
+        return out if tokens_after is None else (out, laid_out(seen, *context.grid))
 
     def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
         depth = self.encoder_depth if depth is None else depth
@@ -129,15 +144,14 @@ class Stack(Model):
         [tokens, *_] = self.through(range(encoded.depth, len(self.blocks)), carried, context)
         return self.finish(tokens, context, x)
 
-    def begin(self, x: Tensor, t: Tensor, label: Tensor | None) -> tuple[Tensor, Context]:
+    def begin(
+        self, x: Tensor, t: Tensor, label: Tensor | None, augmentation: Tensor | None = None
+    ) -> tuple[Tensor, Context]:
         """The tokens before the first block, and what all blocks see."""
         grid = self.grid_of(*x.shape[-2:])
-        return joined(self.cond, self.embed(x, grid), self.parts(t, label), grid)
-
-    def parts(self, t: Tensor, label: Tensor | None) -> list[Tensor]:
-        """The condition: time, then label where there is one, each (B, 1, width)."""
-        time = self.time(t)[:, None]
-        return [time] if self.label is None else [time, self.label(label)[:, None]]
+        embedded = self.label(label) if self.label is not None else None
+        parts = condition(self.time(t), embedded, augmentation, self.augmentation)
+        return joined(self.cond, self.embed(x, grid), parts, grid)
 
     def embed(self, x: Tensor, grid: TokenGrid) -> Tensor:
         """The image's tokens (B, N, width). The table is interpolated for an image of another size."""

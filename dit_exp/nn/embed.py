@@ -75,6 +75,16 @@ class LabelEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
 
+class AugmentationEmbedding(nn.Linear):
+    """(B, entries) -> (B, width), without bias: of zeros it makes zeros, which is "nothing was done"."""
+
+    def __init__(self, entries: int, width: int) -> None:
+        super().__init__(entries, width, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.02)
+
+
 def sincos_2d(rows: int, columns: int, width: int) -> Tensor:
     """Fixed position table, float32 (1, rows columns, width).
 

@@ -26,3 +26,8 @@ def fold(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     """(B, (H/p)(W/p), C p p) -> (B, C, H, W), channel slowest inside a patch: undoes `patchify`."""
     rows, columns = height // patch, width // patch
     return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, w=columns, p=patch, q=patch)
+
+
+def laid_out(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """(B, N, D) -> (B, D, rows, columns): the image's tokens as a map, without those appended after them."""
+    return rearrange(tokens[:, : rows * columns], "b (h w) d -> b d h w", h=rows, w=columns)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction, per_image
 from dit_exp.types import Denoised, Guidance, Network, Process
 
 
-def on_process_time(model: Network, process: Process) -> Network:
-    """The model as a function of t in [0, 1]: it sees x_t and t as the process shows them to networks."""
-    return lambda x, t, label: model(per_image(process.input_scale(t), x) * x, process.network_time(t), label)
+def on_process_time(model: Callable[..., Any], process: Process) -> Network:
+    """The model as a function of t in [0, 1]: it sees x_t and t as the process shows them to networks. What a
+    training passes by name, see types.Model, is handed on.
+    """
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None, **more: Any) -> Any:
+        return model(per_image(process.input_scale(t), x) * x, process.network_time(t), label, **more)
+
+    return network
 
 
 class NetworkDenoiser:

@@ -46,6 +46,9 @@ def classifier(parts: Parts, validation_images: int) -> float:
             parts.seed,
             parts.config,
             parts.choices,
+            (),
+            parts.augment,
+            parts.alignment,
         )
         if parallel.world().main:
             plot_loss(history.rows, parts.run_dir / "loss.png")

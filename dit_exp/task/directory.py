@@ -18,7 +18,8 @@ from dit_exp.errors import Stopped, UserError
 from dit_exp.task.parts import Parts
 
 SAME = (
-    "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder", "data", "seed",
+    "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
+    "augment", "data", "seed",
 )  # fmt: skip
 SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
 """What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
@@ -31,8 +32,8 @@ PREEMPTED = 128 + signal.SIGUSR2
 WAIT = 600.0
 """Seconds that a restarted job waits for its first process to let go of the run directory."""
 
-PLACES = ("root", "cache", "repo")
-"""Where data lies, which may change without the data changing."""
+PLACES = ("root", "cache", "repo", "weights")
+"""Where data and others' weights lie, which may change without them changing."""
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
+from dit_exp.trainer.loop import training_state
 from dit_exp.trainer.progress import memory_gib
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import chosen
@@ -46,8 +47,8 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
     strategy = chosen(trainer.strategy)
     strategy.prepare(parts.model, ema)
-    state = TrainState(
-        parts.model, ema, parts.objective, parts.optimizer(parts.model.parameters()), strategy.whole
+    state = training_state(
+        parts.model, ema, parts.objective, parts.alignment, parts.optimizer, strategy.whole
     )
     network = torch.compile(strategy.network, dynamic=False) if trainer.compile else strategy.network
     forward = on_process_time(network, parts.process)  # type: ignore[arg-type]
@@ -67,6 +68,7 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
             next(feed),
             device,
             lambda piece: strategy.accumulating(last=piece == trainer.accumulate - 1),
+            parts.augment,
         )
     seconds = _now(device) - started
     return Speed(trainer.batch_size * steps / seconds, memory_gib(), held(state) / GIB)
@@ -74,12 +76,19 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
 
 def held(state: TrainState) -> int:
     """Bytes of weights, their gradients, the optimizer's state and the average; activations come on top."""
-    trained = [p for p in state.model.parameters() if p.requires_grad]
+    trained = [*(p for p in state.model.parameters() if p.requires_grad), *state.beside]
     inner = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
     average = [*state.ema.module.parameters(), *state.ema.module.buffers()] if state.ema else []
     return sum(
         tensor.nbytes
-        for tensor in (*state.model.parameters(), *state.model.buffers(), *trained, *inner, *average)
+        for tensor in (
+            *state.model.parameters(),
+            *state.model.buffers(),
+            *state.beside,
+            *trained,
+            *inner,
+            *average,
+        )
     )
 
 

@@ -15,7 +15,7 @@ from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
+from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
 
 
 @dataclass
@@ -34,15 +34,19 @@ class Setting:
 
 @dataclass
 class Parts(Setting):
-    """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+    """What is aligned in training is aligned by `alignment`, which does nothing where nothing is trained.
+
+    `source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
 
     seed: int
     device: torch.device
     data: DataSet
+    augment: Augment
     autoencoder: Autoencoder
     model: Model
     process: Process
     objective: Prediction
+    alignment: Alignment
     guidance: Guidance
     sampler: Sampler
     grid: Callable[[Process, int], Tensor]

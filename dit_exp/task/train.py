@@ -90,6 +90,8 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
         parts.config,
         parts.choices,
         ((parts.trainer.sample_every * parts.trainer.batch_size, preview), (between, measure)),
+        parts.augment,
+        parts.alignment,
     )
     preview(state)
     weights = state.weights
@@ -100,7 +102,7 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
         for name in ("progress", "comparison", "loss"):
             tracker.artifact(run_dir / f"{name}.png")
     row, protocol = curve.measure(state, parts.metrics.num_samples)
-    scores, loss = row["scores"], history.mean_loss()
+    scores, loss, source = row["scores"], history.mean_loss(), parts.alignment.source
     values = {
         "steps": state.step,
         "images": state.images,
@@ -114,7 +116,14 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
         "validation_loss": row["validation_loss"],
         "scores": scores,
         "protocol": protocol,
+        "aligned_to": source or None,
     }
+    if source and source["sha256"] == protocol.get("extractor_hash"):
+        log.warning(
+            "These scores are of %s, which the model was aligned to: they compare with those of runs aligned "
+            "to it alone. Choose another teacher or other metrics.",
+            source["teacher"],
+        )
     tracker.log({"gmac": gmac, "parameters": float(parameters), "final_loss": loss}, state.step)
     tracker.artifact(curve.path)
     record.write_metrics(parts, values)

@@ -8,10 +8,12 @@ to be finite.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,8 +22,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from dit_exp import checkpoint, parallel
+from dit_exp.alignment.none import NoAlignment
+from dit_exp.augment.none import NoAugmentation
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
@@ -33,9 +38,12 @@ from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
-from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
+from dit_exp.types import Alignment, Augment, Autoencoder, Batch, DataSet, Model, Network, Tracker
 
 log = logging.getLogger(__name__)
+
+Step = tuple[int, float, dict[str, Tensor], Tensor]
+"""(number, learning rate, losses by name, gradient norm)."""
 
 Visit = tuple[int, Callable[[TrainState], None]]
 """(every so many images, what is then done with the state); 0 is never."""
@@ -122,12 +130,15 @@ class Trainer:
         config: dict[str, Any],
         choices: dict[str, str],
         visits: Sequence[Visit] = (),
+        augment: Augment | None = None,
+        alignment: Alignment | None = None,
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
         network  wraps the model (compiled or not) as a function of t in [0, 1]
         config, choices  kept in every checkpoint
         visits   what is done with the state every so many images; its time is not counted
+        augment, alignment  None is to do without
         Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
         finite.
         """
@@ -138,13 +149,12 @@ class Trainer:
                 f"trainer.accumulate={self.accumulate}. Choose a multiple of {here.size * self.accumulate}."
             )
         last = self.steps(data)
+        augment = NoAugmentation() if augment is None else augment
+        alignment = NoAlignment() if alignment is None else alignment
         strategy = chosen(self.strategy)
         ema = averaged(model, self.ema_decay) if self.ema_decay else None
         strategy.prepare(model, ema)
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        if learned := list(objective.parameters()):
-            groups.append({"params": learned})
-        state = TrainState(model, ema, objective, optimizer(groups), strategy.whole)
+        state = training_state(model, ema, objective, alignment, optimizer, strategy.whole)
         rates = [group["lr"] for group in state.optimizer.param_groups]
         device = next(model.parameters()).device
         with StopRequest() as stop:
@@ -156,7 +166,7 @@ class Trainer:
                 feed = data.train(self.batch_size // here.size, seed, here.rank, here.size).batches(
                     state.step
                 )
-            pending: list[tuple[int, float, Tensor, Tensor]] = []
+            pending: list[Step] = []
             saved, spent = state.step, 0.0
             stopped_by: signal.Signals | None = None
 
@@ -221,13 +231,13 @@ class Trainer:
                     factor = warm * self.lr_schedule(spent)
                     for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
-                    loss, norm = self.train_step(
-                        state, forward, objective, autoencoder, next(feed), device, piece_of_step
+                    losses, norm = self.train_step(
+                        state, forward, objective, autoencoder, next(feed), device, piece_of_step, augment
                     )
                     state.step += 1
                     state.images += self.batch_size
                     state.seconds = time.monotonic() - started
-                    pending.append((state.step, rates[0] * factor, loss, norm))
+                    pending.append((state.step, rates[0] * factor, losses, norm))
                     saving = state.step % self.checkpoint_every == 0
                     if saving or len(pending) >= self.log_every:
                         flush()
@@ -258,26 +268,30 @@ class Trainer:
         batch: Batch,
         device: torch.device,
         piece_of_step: Callable[[int], AbstractContextManager[None]],
-    ) -> tuple[Tensor, Tensor]:
-        """One optimizer step on this process's batch; returns its mean loss and the gradient norm.
+        augment: Augment,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """One optimizer step on this process's batch; returns its mean losses and the gradient norm.
 
         piece_of_step  gives what surrounds the passes of piece 0 to accumulate - 1
         """
         null_label, dropout = state.model.null_label, state.model.class_dropout
-        mean = torch.zeros((), device=device)
+        means: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
         images = batch.image.chunk(self.accumulate)
         labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
         for piece, (image, label) in enumerate(zip(images, labels, strict=True)):
             with piece_of_step(piece):
-                x = autoencoder.encode(to_model_range(image.to(device, non_blocking=True)))
+                image, told = augment(to_model_range(image.to(device, non_blocking=True)))
+                x = autoencoder.encode(image)
                 if label is not None:
                     label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
                 with autocast(device, self.precision):
-                    loss = objective.loss(forward, x, label).mean() / self.accumulate
-                loss.backward()
-            mean += loss.detach()
+                    network = functools.partial(forward, **told)
+                    descended, losses = state.alignment(objective, network, x, label, image)
+                (descended / self.accumulate).backward()
+            for name, loss in losses.items():
+                means[name] += loss.detach() / self.accumulate
         objective.learn(parallel.joined)
-        for parameter in objective.parameters():  # few and small; the network's meet on their own
+        for parameter in state.beside:  # few and small; the network's meet on their own
             if parameter.grad is not None:
                 parameter.grad.copy_(parallel.mean(parameter.grad))
         limit = self.gradient_clip or float("inf")
@@ -286,7 +300,7 @@ class Trainer:
         state.optimizer.zero_grad()
         if state.ema is not None:
             state.ema.update_parameters(state.model)
-        return mean, norm
+        return dict(means), norm
 
     def _restore(self, state: TrainState, strategy: DataParallel | FullyShard, run_dir: Path) -> None:
         if self.resume and (found := strategy.newest(run_dir)) is not None:
@@ -327,26 +341,46 @@ class Trainer:
             return False
 
 
+def training_state(
+    model: Model,
+    ema: AveragedModel | None,
+    objective: Prediction,
+    alignment: Alignment,
+    optimizer: Callable[[Iterable[Any]], Optimizer],
+    whole: Callable[[nn.Module], nn.Module],
+) -> TrainState:
+    """The state of a run that starts, its optimizer over all that is trained."""
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if beside := [*objective.parameters(), *alignment.parameters()]:
+        groups.append({"params": beside})
+    return TrainState(model, ema, objective, optimizer(groups), whole, alignment)
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Matrix products in bfloat16 over float32 weights, or plain float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def finite_rows(
-    pending: list[tuple[int, float, Tensor, Tensor]],
+    pending: list[Step],
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Steps as rows of numbers, up to the first that is not finite, and a text about that one.
 
     A loss is the mean over the processes; the gradient they have met in has one norm.
     """
-    losses = parallel.mean(torch.stack([loss for _, _, loss, _ in pending])).tolist()
+    names = list(pending[0][2])
+    stacked = torch.stack([torch.stack([losses[name] for name in names]) for _, _, losses, _ in pending])
+    means = parallel.mean(stacked).tolist()
     norms = torch.stack([norm for _, _, _, norm in pending]).tolist()
     rows: list[dict[str, Any]] = []
-    for (step, rate, _, _), loss, norm in zip(pending, losses, norms, strict=True):
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+    for (step, rate, _, _), mean, norm in zip(pending, means, norms, strict=True):
+        if not all(map(math.isfinite, (*mean, norm))):
+            said = ", ".join(f"{name} {value}" for name, value in zip(names[1:], mean[1:], strict=True))
             text = (
-                f"The loss is {loss} and the gradient norm {norm} at step {step} (learning rate {rate:.3g})."
+                f"The loss is {mean[0]}{said and f' ({said})'} and the gradient norm {norm} at step {step} "
+                f"(learning rate {rate:.3g})."
             )
             return rows, text
-        rows.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
+        named = dict(zip(names, mean, strict=True))
+        rows.append({"step": step, **named, "learning_rate": rate, "gradient_norm": norm})
     return rows, None

@@ -12,6 +12,9 @@ import torch
 
 from dit_exp.trainer.state import TrainState
 
+EXACT = {"step", "learning_rate"}
+"""What of a step's row is no mean over the batch."""
+
 
 class Progress:
     """A bar with loss, images/s and time left on a terminal, and the figures of each report."""
@@ -50,8 +53,7 @@ class Progress:
         rate = (state.images - self.images) / max(now - self.seconds, 1e-9)
         self.images, self.seconds = state.images, now
         values = {
-            "loss": sum(row["loss"] for row in rows) / len(rows),
-            "gradient_norm": sum(row["gradient_norm"] for row in rows) / len(rows),
+            **{name: sum(row[name] for row in rows) / len(rows) for name in rows[0].keys() - EXACT},
             "learning_rate": rows[-1]["learning_rate"],
             "images": float(state.images),
             "images_per_second": rate,

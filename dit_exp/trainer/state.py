@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from dit_exp.alignment.none import NoAlignment
 from dit_exp.checkpoint import load_weights
-from dit_exp.types import Model
+from dit_exp.types import Alignment, Model
 
 
 @dataclass
 class TrainState:
-    """Weights, their average, what the objective has learned, the optimizer, and how far the run is.
+    """Weights, their average, what is learned beside them, the optimizer, and how far the run is.
 
     `whole` gives a module all its weights where processes share them. No generator state: every step draws
     from a stream of its own number.
@@ -28,9 +29,15 @@ class TrainState:
     objective: nn.Module
     optimizer: Optimizer
     whole: Callable[[nn.Module], nn.Module]
+    alignment: Alignment = field(default_factory=NoAlignment)
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+
+    @property
+    def beside(self) -> list[nn.Parameter]:
+        """Parameters that are trained with the network's and are not of it."""
+        return [*self.objective.parameters(), *self.alignment.parameters()]
 
     @property
     def weights(self) -> nn.Module:
@@ -46,6 +53,7 @@ class TrainState:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
+            "alignment": self.alignment.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "ema_updates": int(self.ema.n_averaged) if self.ema is not None else 0,
@@ -54,6 +62,7 @@ class TrainState:
     def load(self, state: dict[str, Any], source: Path) -> None:
         load_weights(self.model, state["model"], source)
         self.objective.load_state_dict(state["objective"])
+        self.alignment.load_state_dict(state.get("alignment", {}))  # older checkpoints know of none
         settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import Images
+from dino import dino
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range, to_uint8
-from dit_exp.metrics import dinov2, efficientnet
-from dit_exp.metrics.dinov2 import DinoV2
+from dit_exp.metrics.dinov2 import DinoV2, fidelity_extractor
 from dit_exp.metrics.efficientnet import EfficientNetLite0
 from dit_exp.metrics.features import FeatureScores
 from dit_exp.metrics.inception import SHA256, Inception
+from dit_exp.pretrained.dinov2 import load_network
 
 ALL = ["fd", "is", "kd", "precision", "recall"]
 
@@ -25,17 +26,6 @@ ALL = ["fd", "is", "kd", "precision", "recall"]
 @pytest.fixture(scope="session")
 def lite0() -> EfficientNetLite0:
     return EfficientNetLite0()
-
-
-def test_every_packaged_tensor_lands_once_in_timms_network() -> None:
-    state = torch.load(efficientnet.packaged_weights(), weights_only=True)
-    own = efficientnet.load_network(efficientnet.packaged_weights()).state_dict()
-    assert len(state) == len(own) == 296
-    for (theirs, tensor), (ours, loaded) in zip(state.items(), own.items(), strict=True):
-        assert (
-            theirs.rpartition(".")[2] == ours.rpartition(".")[2]
-        )  # weight to weight, running_var to running_var
-        assert torch.equal(tensor, loaded)
 
 
 def photograph(path: Path) -> Tensor:
@@ -210,35 +200,15 @@ def test_dinov2_loads_metas_format(tmp_path: Path) -> None:
     """A small network of the same family with random weights, saved with Meta's keys and 37x37 positions."""
     import timm
 
-    torch.manual_seed(0)
-    original = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0).eval()
-    state = original.state_dict() | {"mask_token": torch.zeros(1, 384)}
-    torch.save(state, tmp_path / "small.pth")
-    network = dinov2.load_network("vit_small_patch14_dinov2", tmp_path / "small.pth")
+    state = torch.load(dino(tmp_path / "small.pth"), weights_only=True)
+    original = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
+    network = load_network("small", tmp_path / "small.pth", "metrics", "offline")
     loaded = network.state_dict()
     assert set(loaded) == set(original.state_dict())
     assert all(torch.equal(loaded[key], state[key]) for key in loaded if key != "pos_embed")
     assert loaded["pos_embed"].shape == (1, 257, 384)
-    extractor = dinov2.fidelity_extractor("dinov2-vit-s-14", network)
+    extractor = fidelity_extractor("dinov2-vit-s-14", network)
     images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)  # at 224 nothing is resized
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = network((images / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     torch.testing.assert_close(extractor(images)[0], expected, atol=1e-4, rtol=1e-4)
-
-
-def test_dinov2_positions_follow_metas_offset() -> None:
-    ramp = torch.arange(37.0).view(1, 1, 37, 1).expand(1, 37, 37, 2).reshape(1, 37 * 37, 2)
-    table = torch.cat([torch.full((1, 1, 2), 9.0), ramp], dim=1)
-    resized = dinov2.resize_positions(table, 16)
-    assert torch.equal(resized[:, 0], table[:, 0])
-    columns = resized[0, 1:, 0].view(16, 16)
-    inner = torch.arange(2, 14)
-    # cell centres; torch's bicubic kernel bends a ramp by up to 0.05, a scale of 37 / 16 moves it by 0.19
-    torch.testing.assert_close(columns[5, 2:14], (inner + 0.5) * 37 / 16.1 - 0.5, atol=0.06, rtol=0)
-    assert dinov2.resize_positions(table, 37) is table
-
-
-def test_dinov2_refuses_another_file(tmp_path: Path) -> None:
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="does not hold the weights of vit_small_patch14_dinov2"):
-        dinov2.load_network("vit_small_patch14_dinov2", tmp_path / "other.pth")

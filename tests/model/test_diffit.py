@@ -42,6 +42,11 @@ def test_an_image_block_is_a_transformer_beside_the_image():
     torch.testing.assert_close(stage(x, [torch.zeros(2, 1, 16)], remat=False), expected)
 
 
+def test_the_image_model_cannot_be_split():
+    model = network("diffit_cifar")
+    assert (model.encoder_depth, model.deepest) == (0, 0)
+
+
 def test_only_the_first_halving_widens_the_image_model_and_each_skip_is_joined():
     model = network("diffit_cifar", attn=TMSA)
     assert [stage.around[0].conv.in_channels for stage in model.down] == [32, 32, 64]

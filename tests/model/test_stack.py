@@ -46,6 +46,43 @@ def test_time_and_label_reach_the_image_and_images_do_not_meet(name: str):
 
 
 @pytest.mark.parametrize("name", STACKS)
+def test_tokens_after_any_block_are_that_block_s_and_change_no_bit_of_the_prediction(name: str):
+    model, x = randomized(network(name)), images(8, 16)
+    assert model.deepest == (model.encoder_depth if name == "ddt" else len(model.blocks))
+    given: list[torch.Tensor] = []
+    with torch.no_grad():
+        expected = model(x, T, LABEL)
+        for depth in range(1, model.deepest + 1):
+            watch = model.blocks[depth - 1].register_forward_hook(lambda *call: given.append(call[2]))
+            out, tokens = model(x, T, LABEL, tokens_after=depth)
+            watch.remove()
+            assert torch.equal(out, expected)
+            assert tokens.shape == (2, model.width, 4, 8)
+            # row by row, and without what a conditioning appended at the end
+            assert torch.equal(tokens.flatten(2).mT, given.pop()[:, :32])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_augmentation_s_label_is_added_to_the_time_and_zeros_are_none(name: str):
+    model, x = randomized(network(name)), images()
+    with torch.no_grad():
+        expected = model(x, T, LABEL)
+        model.add_augmentation(9)
+        assert torch.equal(model(x, T, LABEL), expected)
+        assert torch.equal(model(x, T, LABEL, augmentation=torch.zeros(2, 9)), expected)
+        label = torch.eye(9)[:2]
+        told = model(x, T, LABEL, augmentation=label)
+        assert not torch.allclose(told, expected, atol=1e-5)
+        assert tuple(model.augmentation.weight.shape)[1] == 9
+        if name == "ddt":  # whose decoder is told the time alone, with the encoder's state
+            return
+        column = model.augmentation.weight[:, :2].T
+        watch = model.time.register_forward_hook(lambda *call: call[2] + column)
+        assert torch.equal(model(x, T, LABEL), told)
+        watch.remove()
+
+
+@pytest.mark.parametrize("name", STACKS)
 def test_blocks_kept_for_no_step_at_all_change_no_bit(name: str):
     model, x = randomized(network(name)), images()
     depths = [model.encoder_depth] if name == "ddt" else range(1, len(model.blocks) + 1)

@@ -19,14 +19,17 @@ PROJECT = Path(__file__).parents[2]
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt-get install g++"
 )
-def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path):
+@pytest.mark.parametrize(
+    "extra", [[], ["augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32"]]
+)
+def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path, extra: list[str]):
     for name in ("false", "true"):
         done = subprocess.run(
             [
                 sys.executable, str(PROJECT / "run.py"), "data=digits", "data.image_size=8", "tracker=none",
                 "metrics=none", "model.width=32", "model.depth=1", "model.heads=4", "trainer.max_steps=6",
                 "trainer.batch_size=16", "trainer.warmup_steps=0", "optimizer.lr=1e-2", "sampler.steps=2",
-                f"trainer.compile={name}", f"run_dir={tmp_path}/{name}",
+                f"trainer.compile={name}", f"run_dir={tmp_path}/{name}", *extra,
             ],
             env=dict(os.environ), capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -34,5 +37,6 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path):
     plain, compiled = (read_rows(tmp_path / name / "history.jsonl") for name in ("false", "true"))
     assert len(compiled) == 6
     for row, other in zip(plain, compiled, strict=True):
-        assert other["loss"] == pytest.approx(row["loss"], rel=1e-4)
+        for column in row.keys() & {"loss", "alignment"}:
+            assert other[column] == pytest.approx(row[column], rel=1e-4, abs=1e-6)
     assert plain[-1]["loss"] < plain[0]["loss"]

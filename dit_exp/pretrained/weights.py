@@ -1,4 +1,7 @@
-"""Files of feature networks: found or downloaded, and verified before anything is loaded from them."""
+"""Files of networks that others trained: found or downloaded, and verified before anything is loaded.
+
+`group` is the configuration's group that a message speaks of, `offline` its choice that needs no download.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def located(weights: str | None, url: str) -> Path:
-    """The file `metrics.weights` names, or without one torch's hub cache, downloaded there from `url` once.
+def located(weights: str | None, url: str, group: str, offline: str) -> Path:
+    """The file that the group's key `weights` names, or without one torch's hub cache, where it is downloaded
+    from `url` once.
 
     Raises UserError where the file is missing or cannot be downloaded.
     """
     if weights is not None:
         path = Path(weights).expanduser()
         if not path.is_file():
-            raise UserError(f"metrics.weights={weights} is not a file. Pass the path of {Path(url).name}.")
+            raise UserError(f"{group}.weights={weights} is not a file. Pass the path of {Path(url).name}.")
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
@@ -34,13 +38,13 @@ def located(weights: str | None, url: str) -> Path:
         except OSError as error:  # urllib's URLError is one
             raise UserError(
                 f"The feature network could not be downloaded from {url} to {path}: {error}. "
-                "Pass metrics.weights=PATH of that file, or use metrics=offline, which needs no download."
+                f"Pass {group}.weights=PATH of that file, or use {group}={offline}, which needs no download."
             ) from error
     return path
 
 
-def verified(path: Path, expected: str, names: str) -> str:
-    """The SHA-256 of `path`, which must be `expected`; `names` are the scores that depend on it.
+def verified(path: Path, expected: str, what: str, group: str, offline: str) -> str:
+    """The SHA-256 of `path`, which must be `expected`; `what` depends on it.
 
     Raises UserError otherwise.
     """
@@ -48,7 +52,7 @@ def verified(path: Path, expected: str, names: str) -> str:
     if found != expected:
         raise UserError(
             f"{path} is not the published feature network: its SHA-256 is {found}, expected {expected}. "
-            f"The scores {names} may come from that file alone. "
-            "Pass metrics.weights=PATH of the published file, or use metrics=offline."
+            f"{what} may come from that file alone. "
+            f"Pass {group}.weights=PATH of the published file, or use {group}={offline}."
         )
     return found
