@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dit_exp.errors import UserError
+from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.metrics.weights import verified
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -89,7 +90,8 @@ def registered_extractor() -> Any:
         ) -> None:
             super().__init__(name, features_list)
             path = feature_extractor_weights_path
-            self.model = load_network(Path(path) if path is not None else packaged_weights())
+            network = load_network(Path(path) if path is not None else packaged_weights())
+            self.model = fold_batch_norms(network)
 
         def forward(self, input: Tensor) -> tuple[Tensor, ...]:
             x = F.interpolate(input.float(), size=(224, 224), mode="bicubic", antialias=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.metrics.weights import located, verified
 
 # torch-fidelity's URL carries the first eight digits; mseitzer/pytorch-fid published the same file.
@@ -27,6 +28,7 @@ class Inception:
         self.names = {"fd": "fid", "is": "is", "kd": "kid", "precision": "precision", "recall": "recall"}
         path = located(weights, URL_INCEPTION_V3)
         self.sha256 = verified(path, SHA256, ", ".join(self.names.values()))
-        self.network: nn.Module = FeatureExtractorInceptionV3(
+        published = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         )
+        self.network: nn.Module = fold_batch_norms(published)
