@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dit_exp import checkpoint, parallel
+from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
+from dit_exp.trainer.profiling import Profile
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
@@ -58,7 +60,8 @@ class Trainer:
         batch_size: int = 64,
         accumulate: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
-        compile: bool = False,
+        compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False,
+        compile_sampling: bool | Literal["default", "reduce-overhead", "max-autotune"] = False,
         strategy: Literal["ddp", "fsdp"] = "ddp",
         gradient_clip: float = 1.0,
         warmup_steps: int = 500,
@@ -68,6 +71,7 @@ class Trainer:
         resume: bool = True,
         log_every: int = 50,
         sample_every: int = 5000,
+        profile: bool = False,
     ) -> None:
         if max_steps is None and max_minutes is None:
             raise ValueError("A run needs a budget. Set trainer.max_steps or trainer.max_minutes.")
@@ -84,7 +88,8 @@ class Trainer:
         self.precision, self.compile, self.strategy = precision, compile, strategy
         self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
         self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
-        self.log_every, self.sample_every = log_every, sample_every
+        self.log_every, self.sample_every, self.profile = log_every, sample_every, profile
+        self.compile_sampling = compile_sampling
 
     def fit(
         self,
@@ -118,8 +123,9 @@ class Trainer:
         strategy = chosen(self.strategy)
         ema = averaged(model, self.ema_decay) if self.ema_decay else None
         strategy.prepare(model, ema)
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        if learned := list(objective.parameters()):
+        # with their names, by which muon tells matrices of blocks from others
+        groups: list[dict[str, Any]] = [{"params": list(model.named_parameters())}]
+        if learned := list(objective.named_parameters()):
             groups.append({"params": learned})
         state = TrainState(model, ema, objective, optimizer(groups), strategy.whole)
         rates = [group["lr"] for group in state.optimizer.param_groups]
@@ -128,7 +134,7 @@ class Trainer:
             self._restore(state, strategy, run_dir)
             history = History(run_dir, state.step, writing=here.main)
             module = strategy.network
-            forward = network(torch.compile(module, dynamic=False) if self.compile else module)  # type: ignore[arg-type]
+            forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
                 feed = data.train(self.batch_size // here.size, seed, here.rank, here.size).batches(
                     state.step
@@ -184,7 +190,10 @@ class Trainer:
                 torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
                 return strategy.accumulating(last=piece == self.accumulate - 1)
 
-            with Progress(state, self.max_steps, self.max_seconds, shown=here.main) as progress:
+            with (
+                Progress(state, self.max_steps, self.max_seconds, shown=here.main) as progress,
+                Profile(run_dir, self.profile and here.main, device) as profile,
+            ):
                 started = time.monotonic() - state.seconds
                 if state.step:
                     visit()  # a run that broke off may have saved the step and no more
@@ -197,6 +206,7 @@ class Trainer:
                     loss, norm = self.train_step(
                         state, forward, objective, autoencoder, next(feed), device, piece_of_step
                     )
+                    profile.step()
                     state.step += 1
                     state.images += self.batch_size
                     state.seconds = time.monotonic() - started
