@@ -74,7 +74,9 @@ class Row(NamedTuple):
 
 def quartiles(values: Sequence[float]) -> Quartiles:
     """Lower quartile, median and upper quartile; of one value all three are that one."""
-    return Quartiles(*statistics.quantiles(values, n=4)) if len(values) > 1 else Quartiles(*3 * values)
+    if len(values) == 1:
+        return Quartiles(values[0], values[0], values[0])
+    return Quartiles(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
 def seconds(job: Job, device: torch.device) -> float:

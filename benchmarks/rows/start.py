@@ -11,18 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.paired import Job, Row, Setting, compared, interleaved
+from benchmarks.startup import EMPTY
 
 PROJECT = Path(__file__).resolve().parents[2]
 HELP_SECONDS, FIRST_STEP = 1.3, 0.7
-EMPTY_APP = """
-import hydra
-
-@hydra.main(version_base="1.3", config_path=None)
-def main(cfg):
-    pass
-
-main()
-"""
 # The same program, had its files imported at their top what they import where they use it.
 EAGER = """
 import runpy, sys
@@ -45,7 +37,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     program = str(PROJECT / "run.py")
     with tempfile.TemporaryDirectory() as folder:
         empty, eager = (Path(folder) / name for name in ("empty_app.py", "eager.py"))
-        empty.write_text(EMPTY_APP)
+        empty.write_text(EMPTY)
         program_text = EAGER.replace("PROGRAM", json.dumps(program))
         eager.write_text(program_text.replace("FOLDER", json.dumps(str(PROJECT))))
 

@@ -91,7 +91,7 @@ def registered_extractor() -> Any:
             super().__init__(name, features_list)
             path = feature_extractor_weights_path
             network = load_network(Path(path) if path is not None else packaged_weights())
-            self.model = fold_batch_norms(network)
+            self.model: Any = fold_batch_norms(network)
 
         def forward(self, input: Tensor) -> tuple[Tensor, ...]:
             x = F.interpolate(input.float(), size=(224, 224), mode="bicubic", antialias=True)

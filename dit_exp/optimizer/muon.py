@@ -20,6 +20,15 @@ def is_hidden(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and place[-1] == "weight" and bool({"attn", "mlp"} & set(place))
 
 
+def split(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """A group's hidden matrices, and the rest. Raises ValueError for matrices without names."""
+    names = group.get("param_names", [""] * len(group["params"]))
+    named = list(zip(names, group["params"], strict=True))
+    if any(not name and p.ndim == 2 for name, p in named):
+        raise ValueError("optimizer=muon needs the parameters' names, as named_parameters() gives.")
+    return [p for name, p in named if is_hidden(name, p)], [p for name, p in named if not is_hidden(name, p)]
+
+
 class Muon(Optimizer):
     """The momentum of each hidden matrix, made orthogonal by five Newton-Schulz iterations, is its step.
 
@@ -40,30 +49,26 @@ class Muon(Optimizer):
     ) -> None:
         # `fused` tells torch, where it loads a checkpoint, that AdamW counts its steps on the device.
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "fused": True})
-        hidden, rest = [], []
-        for group in self.param_groups:
-            names = group.get("param_names", [""] * len(group["params"]))
-            if any(not name and p.ndim == 2 for name, p in zip(names, group["params"], strict=True)):
-                raise ValueError("optimizer=muon needs the parameters' names, as named_parameters() gives.")
-            chosen = [is_hidden(name, p) for name, p in zip(names, group["params"], strict=True)]
-            for inner, of in ((hidden, True), (rest, False)):
-                params_of = [p for p, one in zip(group["params"], chosen, strict=True) if one is of]
-                if params_of:
-                    inner.append((group, {"params": params_of}))
-        make: list[tuple[Callable[..., Optimizer], list[Any]]] = [
-            (lambda groups: TorchMuon(groups, lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"), hidden),
-            (lambda groups: AdamW(groups, lr, betas=(betas[0], betas[1]), fused=True), rest),
-        ]
-        self.inner = [(build([own for _, own in groups]), groups) for build, groups in make if groups]
+        parts = [split(group) for group in self.param_groups]
+        builders: tuple[Callable[[list[Any]], Optimizer], ...] = (
+            lambda groups: TorchMuon(groups, lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"),
+            lambda groups: AdamW(groups, lr, betas=(betas[0], betas[1]), fused=True),
+        )
+        self.inner: list[tuple[Optimizer, list[int]]] = []  # with the numbers of the groups that they share
+        for which, build in enumerate(builders):
+            numbers = [n for n, part in enumerate(parts) if part[which]]
+            if numbers:
+                self.inner.append((build([{"params": parts[n][which]} for n in numbers]), numbers))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of both. Raises ValueError for a closure, which would be called twice."""
         if closure is not None:
             raise ValueError("This optimizer takes no closure.")
-        for optimizer, groups in self.inner:
-            optimizer.state = self.state  # a checkpoint that was loaded has put another in its place
-            for (outer, _), own in zip(groups, optimizer.param_groups, strict=True):
-                own["lr"], own["weight_decay"] = outer["lr"], outer["weight_decay"]
+        for optimizer, numbers in self.inner:
+            # Asked for each time: loading a checkpoint puts other dictionaries in their place.
+            optimizer.state = self.state
+            for number, own in zip(numbers, optimizer.param_groups, strict=True):
+                own |= {key: self.param_groups[number][key] for key in ("lr", "weight_decay")}
             optimizer.step()
         return None
