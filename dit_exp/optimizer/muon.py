@@ -12,9 +12,9 @@ from torch.optim import Muon as TorchMuon
 
 
 def is_hidden(name: str, parameter: Tensor) -> bool:
-    """Whether a weight is a matrix of a block's attention or MLP: from tokens to tokens.
+    """Whether a weight is a matrix of a block's attention or MLP, tmsa's of the condition among them.
 
-    Embeddings, modulations and the head, which meet images, times and labels, are none.
+    Embeddings, modulations and the head, which meet images, times and labels themselves, are none.
     """
     place = name.split(".")
     return parameter.ndim == 2 and place[-1] == "weight" and bool({"attn", "mlp"} & set(place))
