@@ -6,13 +6,14 @@ PORT ?= 5000
 # MLflow opens on its page for language models; this is the one for training runs.
 RUNS := http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 
-.PHONY: help setup demo test test-unit lint ui server lock clean
+.PHONY: help setup demo test test-unit lint bench ui server lock clean
 
 help:
 	@echo "make setup      the environment, in .venv"
 	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
 	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
 	@echo "make lint       ruff and pyright"
+	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DEVICE=cuda)"
 	@echo "make ui         the MLflow UI, on port $(PORT)"
 	@echo "make server     a tracking server for several machines (HOST, PORT, STORE, AUTH=1)"
 	@echo "make lock       pin the requirements anew"
@@ -45,6 +46,12 @@ lint: .venv/done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The table goes to the terminal and into docs/performance.md.
+DEVICE ?= cpu
+bench: .venv/done
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks --device $(DEVICE) $(if $(RUN),--run $(RUN)) \
+		--write docs/performance.md
 
 ui: .venv/done
 	@echo "Open $(RUNS)"

@@ -40,7 +40,7 @@ def score_of(
     parts = build(cfg, choices, given, folder)
     parts.metrics.prepare(parts.data)
     assert parts.source is not None
-    scores, protocol = score(parts, parts.model.eval(), 250, parts.source["step"])
+    scores, protocol = score(parts, parts.model.eval(), 250, parts.source["step"], parts.metrics.num_samples)
     [(name, value), *_] = scores.items()
     return f"{name}, n={protocol['n']}", value, protocol["nfe"]
 

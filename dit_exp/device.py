@@ -1,8 +1,11 @@
-"""Which device a run computes on."""
+"""Which device a run computes on, and how a network is compiled for it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from dit_exp.errors import UserError
 
@@ -28,3 +31,14 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={device}, but torch sees no CUDA device. Pass device=auto.")
     return resolved
+
+
+def compiled(network: nn.Module, mode: bool | str) -> Any:
+    """The network, compiled for the shapes that it is shown, each once; false leaves it as it is.
+
+    mode  one of torch.compile's: "reduce-overhead" replays kernels as a CUDA graph, "max-autotune" tries them
+          out; True is its default
+    """
+    if mode is False:
+        return network
+    return torch.compile(network, dynamic=False, mode="default" if mode is True else mode)

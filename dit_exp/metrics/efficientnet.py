@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp.errors import UserError
+from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.pretrained.efficientnet import SHA256, WIDTH, feature_map, load_network, packaged_weights
 from dit_exp.pretrained.weights import verified
 
@@ -61,7 +62,8 @@ def registered_extractor() -> Any:
         ) -> None:
             super().__init__(name, features_list)
             path = feature_extractor_weights_path
-            self.model = load_network(Path(path) if path is not None else packaged_weights())
+            network = load_network(Path(path) if path is not None else packaged_weights())
+            self.model: Any = fold_batch_norms(network)
 
         def forward(self, input: Tensor) -> tuple[Tensor, ...]:
             features = self.model.forward_head(feature_map(self.model, input.float()), pre_logits=True)

@@ -1,7 +1,8 @@
 """Scores that compare features of generated images with features of a reference.
 
-The arithmetic is torch-fidelity's; here the features are gathered, and the protocol of the measurement is
-written down, without which a score means nothing: counts, reference, network, resize.
+The arithmetic is torch-fidelity's but for the Frechet distance; here the features are gathered, and the
+protocol of the measurement is written down, without which a score means nothing: counts, reference, network,
+resize.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dit_exp import parallel
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
+from dit_exp.metrics.frechet import FrechetDistance
 from dit_exp.metrics.reference import Reference, from_data, from_file
 from dit_exp.types import DataSet
 
@@ -93,7 +95,8 @@ class FeatureScores:
         extractor.network.to(self.device).to(memory_format=torch.channels_last)
         key = f"{extractor.name} {extractor.sha256} {extractor.resize}"
         with parallel.main_first():
-            self.reference = self._reference(data, extractor.dims, key)
+            reference = self.reference = self._reference(data, extractor.dims, key)
+        self.distance = FrechetDistance(reference.mu, reference.sigma)
         self._clear()
 
     def _reference(self, data: DataSet, dims: int, key: str) -> Reference:
@@ -133,7 +136,7 @@ class FeatureScores:
         return parallel.from_main(lambda: self._compute(features, logits))
 
     def _compute(self, features: Tensor, logits: Tensor) -> tuple[dict[str, float], dict[str, Any]]:
-        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+        from torch_fidelity.metric_fid import fid_features_to_statistics
         from torch_fidelity.metric_isc import isc_features_to_metric
         from torch_fidelity.metric_kid import kid_features_to_metric
         from torch_fidelity.metric_prc import prc_features_to_metric
@@ -145,10 +148,7 @@ class FeatureScores:
         values: dict[str, float] = {}
         protocol = self._protocol(extractor, reference, n)
         if "fd" in self.scores:
-            ours = fid_features_to_statistics(features)
-            ours["mu"] = ours["mu"].astype(reference.mu.dtype)  # published statistics are float64
-            theirs = {"mu": reference.mu, "sigma": reference.sigma}
-            values["fd"] = fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"]
+            values["fd"] = self.distance(**fid_features_to_statistics(features))
         if "is" in self.scores:
             protocol["is_splits"] = splits = min(IS_SPLITS, n)
             values["is"] = isc_features_to_metric(logits, splits)["inception_score_mean"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.pretrained.weights import located, verified
 
 # torch-fidelity's URL carries the first eight digits; mseitzer/pytorch-fid published the same file.
@@ -28,6 +29,7 @@ class Inception:
         path = located(weights, URL_INCEPTION_V3, "metrics", "offline")
         what = f"The scores {', '.join(self.names.values())}"
         self.sha256 = verified(path, SHA256, what, "metrics", "offline")
-        self.network: nn.Module = FeatureExtractorInceptionV3(
+        published = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         )
+        self.network: nn.Module = fold_batch_norms(published)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp import parallel
+from dit_exp.device import compiled
 from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
 from dit_exp.sampler.denoise import Denoise, on_process_time
@@ -48,9 +49,14 @@ def labels_of(indices: range, classes: int) -> Tensor | None:
 
 
 @torch.no_grad()
-def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tensor]:
-    """The latents of images on their way from noise to sample, float32 (b, C, h, w), the noise first."""
-    model.eval()
+def trajectory(
+    parts: Parts, model: nn.Module, indices: range, compile: bool | str = False
+) -> Iterator[Tensor]:
+    """The latents of images on their way from noise to sample, float32 (b, C, h, w), the noise first.
+
+    compile  see `device.compiled`; each number of images is compiled anew, so pictures for people are not
+    """
+    model = compiled(model.eval(), compile)
     label = labels_of(indices, parts.data.num_classes)
     noise = ImageNoise(parts.seed, indices, parts.latent_shape, parts.device)
     denoise = Denoise(
@@ -78,7 +84,7 @@ def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Ite
         for start in range(here.rank * batch_size, count, here.size * batch_size):
             # Every piece is full: what a matrix product rounds depends on the shape of its batch.
             indices = range(start, start + batch_size)
-            [x] = deque(trajectory(parts, model, indices), maxlen=1)
+            [x] = deque(trajectory(parts, model, indices, parts.trainer.compile_sampling), maxlen=1)
             kept = min(batch_size, count - start)
             yield Samples(start, decode(parts, x)[:kept], labels_of(indices[:kept], parts.data.num_classes))
             bar.update(kept)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dit_exp import parallel
+from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
@@ -50,8 +51,7 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     state = training_state(
         parts.model, ema, parts.objective, parts.alignment, parts.optimizer, strategy.whole
     )
-    network = torch.compile(strategy.network, dynamic=False) if trainer.compile else strategy.network
-    forward = on_process_time(network, parts.process)  # type: ignore[arg-type]
+    forward = on_process_time(compiled(strategy.network, trainer.compile), parts.process)  # type: ignore[arg-type]
     feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()
     parts.model.train()
     if device.type == "cuda":

@@ -50,7 +50,7 @@ class Parts(Setting):
     guidance: Guidance
     sampler: Sampler
     grid: Callable[[Process, int], Tensor]
-    optimizer: Callable[[Iterable[Tensor]], Optimizer]
+    optimizer: Callable[[Iterable[Any]], Optimizer]
     trainer: Trainer
     metrics: Metric
     source: dict[str, Any] | None

@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.augment.none import NoAugmentation
+from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
@@ -34,6 +35,7 @@ from dit_exp.lr_schedule.constant import Constant
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
+from dit_exp.trainer.profiling import Profile
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
@@ -71,7 +73,8 @@ class Trainer:
         batch_size: int = 64,
         accumulate: int = 1,
         precision: Literal["fp32", "bf16"] = "fp32",
-        compile: bool = False,
+        compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False,
+        compile_sampling: bool | Literal["default", "reduce-overhead", "max-autotune"] = False,
         strategy: Literal["ddp", "fsdp"] = "ddp",
         gradient_clip: float = 1.0,
         warmup_steps: int = 500,
@@ -82,6 +85,7 @@ class Trainer:
         resume: bool = True,
         log_every: int = 50,
         sample_every: int = 5000,
+        profile: bool = False,
     ) -> None:
         if max_steps is None and max_epochs is None and max_minutes is None:
             raise ValueError(
@@ -107,7 +111,8 @@ class Trainer:
         self.gradient_clip, self.warmup_steps, self.ema_decay = gradient_clip, warmup_steps, ema_decay
         self.lr_schedule = Constant() if lr_schedule is None else lr_schedule
         self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
-        self.log_every, self.sample_every = log_every, sample_every
+        self.log_every, self.sample_every, self.profile = log_every, sample_every, profile
+        self.compile_sampling = compile_sampling
 
     def steps(self, data: DataSet) -> int | None:
         """The budget in steps, the smaller of `max_steps` and `max_epochs`; None where there is neither."""
@@ -161,7 +166,7 @@ class Trainer:
             self._restore(state, strategy, run_dir)
             history = History(run_dir, state.step, writing=here.main)
             module = strategy.network
-            forward = network(torch.compile(module, dynamic=False) if self.compile else module)  # type: ignore[arg-type]
+            forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
                 feed = data.train(self.batch_size // here.size, seed, here.rank, here.size).batches(
                     state.step
@@ -220,7 +225,10 @@ class Trainer:
                 torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
                 return strategy.accumulating(last=piece == self.accumulate - 1)
 
-            with Progress(state, last, self.max_seconds, shown=here.main) as progress:
+            with (
+                Progress(state, last, self.max_seconds, shown=here.main) as progress,
+                Profile(run_dir, self.profile and here.main, device) as profile,
+            ):
                 started = time.monotonic() - state.seconds
                 if state.step:
                     visit()  # a run that broke off may have saved the step and no more
@@ -234,6 +242,7 @@ class Trainer:
                     losses, norm = self.train_step(
                         state, forward, objective, autoencoder, next(feed), device, piece_of_step, augment
                     )
+                    profile.step()
                     state.step += 1
                     state.images += self.batch_size
                     state.seconds = time.monotonic() - started
@@ -349,9 +358,13 @@ def training_state(
     optimizer: Callable[[Iterable[Any]], Optimizer],
     whole: Callable[[nn.Module], nn.Module],
 ) -> TrainState:
-    """The state of a run that starts, its optimizer over all that is trained."""
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if beside := [*objective.parameters(), *alignment.parameters()]:
+    """The state of a run that starts, its optimizer over all that is trained.
+
+    Parameters have their names, by which muon tells matrices of blocks from others.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(model.named_parameters())}]
+    parts = (("objective", objective), ("alignment", alignment))
+    if beside := [(f"{at}.{name}", p) for at, part in parts for name, p in part.named_parameters()]:
         groups.append({"params": beside})
     return TrainState(model, ema, objective, optimizer(groups), whole, alignment)
 

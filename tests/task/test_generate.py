@@ -67,6 +67,29 @@ def test_the_first_images_are_the_same_bits_however_many_are_drawn(trained):
     assert torch.equal(few, many[:7])
 
 
+def test_pieces_of_one_size_are_compiled_once_and_pictures_for_people_are_not(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    graphs, real = [], torch.compile
+
+    def backend(graph: torch.fx.GraphModule, _: object):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(
+        torch, "compile", lambda network, dynamic, mode: real(network, dynamic=dynamic, backend=backend)
+    )
+    plain, _ = drawn(trained, 12, 5)
+    assert not graphs
+    monkeypatch.setattr(trained.trainer, "compile_sampling", True)
+    compiled, _ = drawn(trained, 12, 5)
+    assert (plain.int() - compiled.int()).abs().max() <= 1
+    assert len(graphs) == 1
+    draw_grid(trained, trained.model, tmp_path / "grid.png")
+    assert len(graphs) == 1
+
+
 def test_sampling_starts_from_the_process_s_last_noise_level(tmp_path: Path):
     run = parts(tmp_path / "edm", "process=edm", "objective=edm")
     start = next(trajectory(run, run.model, range(64)))

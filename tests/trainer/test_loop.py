@@ -22,6 +22,7 @@ from dit_exp.lr_schedule.wsd import WarmupStableDecay
 from dit_exp.model.dit import DiT
 from dit_exp.objective.v import VelocityPrediction
 from dit_exp.optimizer.adamw import adamw
+from dit_exp.optimizer.muon import Muon
 from dit_exp.process.flow import Flow
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.timesteps.importance import Importance
@@ -60,6 +61,7 @@ def fit(
     data=DATA,
     lr: float = 1e-3,
     visits=(),
+    optimizer=adamw,
     **settings,
 ):
     settings = {"max_steps": 8, "batch_size": 16, "log_every": 1, "checkpoint_every": 3} | settings
@@ -70,7 +72,7 @@ def fit(
         objective,
         Identity(),
         data,
-        lambda parameters: adamw(parameters, lr=lr),
+        lambda parameters: optimizer(parameters, lr=lr),
         tracker or NoTracker(),
         run_dir,
         seed=0,
@@ -100,6 +102,35 @@ def test_a_run_that_broke_off_anywhere_ends_as_an_unbroken_one(tmp_path: Path, a
     assert_same(whole.ema.state_dict(), resumed.ema.state_dict())
     assert trace.rows == again.rows == read_rows(tmp_path / "broken" / "history.jsonl")
     assert resumed.images == whole.images == 8 * 16
+
+
+def test_with_muon_too_a_run_that_broke_off_ends_as_an_unbroken_one(tmp_path: Path):
+    def trained(name: str, tracker=None):
+        objective = VelocityPrediction(Flow(), Uniform(), Uncertainty(channels=4))
+        return fit(tmp_path / name, tracker, objective, optimizer=Muon, precision="bf16")
+
+    def power_cut():
+        raise ConnectionError("gone")
+
+    whole, trace = trained("whole")
+    with pytest.raises(ConnectionError):
+        trained("broken", Interrupting(5, power_cut))
+    resumed, again = trained("broken")
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+    assert_same(whole.objective.state_dict(), resumed.objective.state_dict())
+    assert trace.rows == again.rows
+    momentum = [v["momentum_buffer"] for v in resumed.optimizer.state.values() if "momentum_buffer" in v]
+    assert len(momentum) == 4
+
+
+def test_a_profile_is_written_beside_the_run_and_changes_nothing(tmp_path: Path):
+    plain, _ = fit(tmp_path / "plain")
+    profiled, _ = fit(tmp_path / "profiled", profile=True)
+    assert_same(plain.model.state_dict(), profiled.model.state_dict())
+    table = (tmp_path / "profiled" / "profile.txt").read_text()
+    assert "aten::addmm" in table
+    assert (tmp_path / "profiled" / "trace.json").stat().st_size > 10_000
+    assert not (tmp_path / "plain" / "profile.txt").exists()
 
 
 def test_what_the_objective_learns_is_trained_and_resumed_too(tmp_path: Path):

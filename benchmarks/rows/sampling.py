@@ -1,0 +1,110 @@
+"""Sampling steps with guidance on DiT-S/4, against the loop of diffusers' DiTPipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.paired import Job, Row, Setting, compared, interleaved
+from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
+from dit_exp.device import compiled
+from dit_exp.guidance.cfg import ClassifierFreeGuidance
+from dit_exp.guidance.interval import IntervalGuidance
+from dit_exp.objective.eps import NoisePrediction
+from dit_exp.process.linear import Linear
+from dit_exp.sampler.ddim import DDIM
+from dit_exp.sampler.denoise import Denoise, on_process_time
+from dit_exp.timesteps.uniform import Uniform
+from dit_exp.trainer.loop import autocast
+from dit_exp.types import Guidance
+
+STEPS, SCALE = 4, 4.0
+OVER_DEFAULT, LIKE_FOR_LIKE = 2.8, 1.3
+TIMES = [0.751, 0.501, 0.251, 0.001, 0.0]
+"""What diffusers' DDIM walks for four steps: indices 750, 500, 250, 0, and then the data."""
+
+HALF = (0.2, 0.6)
+"""Holds two of the four times, so guidance costs on half of the steps."""
+
+
+def our_walk(model: nn.Module, x: Tensor, guidance: Guidance, precision: str, compile: bool) -> Job:
+    """Four steps of ddim, as `task.generate` takes them."""
+    device = x.device
+    process = Linear().to(device)
+    objective = NoisePrediction(process, Uniform())
+    label = torch.arange(len(x), device=device) % CLASSES
+    network = on_process_time(compiled(model, compile), process)
+    times = torch.tensor(TIMES, dtype=torch.float64)
+
+    def job() -> Tensor:
+        denoise = Denoise(network, objective, guidance, label, bounds=None)
+        with torch.no_grad(), autocast(device, precision):
+            return DDIM(STEPS)(denoise, x, process, lambda: torch.zeros_like(x), times)
+
+    return job
+
+
+def their_walk(peer: nn.Module, x: Tensor, precision: str, compile: bool) -> Job:
+    """What DiTPipeline does between its noise and its decoder, for the same times.
+
+    In bf16 the weights are bf16, as `pipe.to(torch.bfloat16)` makes them.
+    """
+    from diffusers import DDIMScheduler
+
+    device, dtype = x.device, {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    network = compiled(peer.to(dtype), compile)
+    scheduler = DDIMScheduler(1000, clip_sample=False, set_alpha_to_one=True)
+    scheduler.set_timesteps(STEPS, device=device)
+    classes = torch.arange(len(x), device=device) % CLASSES
+    labels = torch.cat([classes, torch.full_like(classes, CLASSES)])
+
+    def job() -> Tensor:
+        latents = torch.cat([x, x]).to(dtype)
+        with torch.no_grad():
+            for time in scheduler.timesteps.tolist():
+                half = latents[: len(x)]
+                both = torch.cat([half, half])
+                t = torch.full((len(both),), time, device=device)
+                said = network(both, timestep=t, class_labels=labels).sample
+                labelled, null = said.chunk(2)
+                guided = null + SCALE * (labelled - null)
+                latents = scheduler.step(torch.cat([guided, guided]), time, latents).prev_sample
+        return latents[: len(x)]
+
+    return job
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    size: Size = TINY if setting.quick else S4
+    device, images = setting.device, setting.size(8, 2)
+    model = ours(size).to(device).eval()
+    check_same(model, theirs(model, size).to(device).eval(), size, device)
+    x = torch.randn(images, *size.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    always = ClassifierFreeGuidance(model.null_label, SCALE)
+    half = IntervalGuidance(model.null_label, SCALE, HALF)
+
+    def peer() -> nn.Module:
+        return theirs(model, size).to(device).eval()
+
+    jobs: dict[str, Job] = {
+        "diffusers eager fp32": their_walk(peer(), x, "fp32", False),
+        "diffusers compiled bf16": their_walk(peer(), x, "bf16", True),
+        "ours eager fp32": our_walk(model, x, always, "fp32", False),
+        "ours compiled bf16": our_walk(model, x, always, "bf16", True),
+        "ours compiled bf16, interval": our_walk(model, x, half, "bf16", True),
+    }
+    # Solver errors of float32 grow by 1 / alpha on the way, hence a tolerance of 1e-4.
+    torch.testing.assert_close(
+        jobs["ours eager fp32"](), jobs["diffusers eager fp32"](), rtol=1e-4, atol=1e-4
+    )
+    times = interleaved(jobs, setting)
+    work = f"{STEPS} guided steps of {images} images"
+    for name, peer_name, reach in (
+        ("ours eager fp32", "diffusers eager fp32", None),
+        ("ours compiled bf16", "diffusers compiled bf16", None),
+        ("ours compiled bf16, interval", "diffusers compiled bf16", LIKE_FOR_LIKE),
+        ("ours compiled bf16, interval", "diffusers eager fp32", OVER_DEFAULT),
+    ):
+        yield compared(times, name, peer_name, "sampling step", f"{work}, {name[5:]}", reach)

@@ -1,0 +1,55 @@
+"""Where the time of a training step goes: a trace, and the ten most expensive operations."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+log = logging.getLogger(__name__)
+
+WAIT, WARMUP, ACTIVE = 3, 1, 3
+
+
+class Profile:
+    """Around a training; `step` follows each step. Records three steps after the fourth, and no others.
+
+    Writes trace.json, which chrome://tracing and Perfetto open, and profile.txt into the run directory. Where
+    the training ends before, there is nothing to write.
+    """
+
+    def __init__(self, run_dir: Path, wanted: bool, device: torch.device) -> None:
+        self.run_dir, self.device = run_dir, device
+        activities = [ProfilerActivity.CPU]
+        if device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        plan = schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1)
+        self.recorder = (
+            profile(activities=activities, schedule=plan, on_trace_ready=self._write, record_shapes=True)
+            if wanted
+            else None
+        )
+
+    def __enter__(self) -> Profile:
+        if self.recorder is not None:
+            self.recorder.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.__exit__(kind, error, trace)
+
+    def step(self) -> None:
+        if self.recorder is not None:
+            self.recorder.step()
+
+    def _write(self, recorded: profile) -> None:
+        recorded.export_chrome_trace(str(self.run_dir / "trace.json"))
+        key = f"self_{self.device.type}_time_total"
+        (self.run_dir / "profile.txt").write_text(recorded.key_averages().table(sort_by=key, row_limit=10))
+        log.info("The profile of %d steps is in %s and trace.json.", ACTIVE, self.run_dir / "profile.txt")

@@ -1,0 +1,99 @@
+"""Both sides of the comparisons compute the same, and train alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import peers
+from benchmarks.paired import Setting
+from benchmarks.peers import (
+    CLASSES,
+    TINY,
+    Size,
+    batch_of,
+    check_same,
+    operations,
+    our_step,
+    ours,
+    their_step,
+    theirs,
+)
+from benchmarks.rows import data, optimizer, utilisation
+from benchmarks.rows.memory import kept
+from benchmarks.rows.sampling import SCALE, our_walk, their_walk
+from dit_exp.guidance.cfg import ClassifierFreeGuidance
+from dit_exp.nn.count import count_parameters
+
+CPU = torch.device("cpu")
+
+
+def test_diffusers_model_with_our_weights_says_the_same_and_with_another_weight_does_not():
+    model = ours(TINY).eval()
+    peer = theirs(model, TINY).eval()
+    check_same(model, peer, TINY, CPU)
+    with torch.no_grad():
+        model.blocks[1].mlp.outer.bias[0] += 0.1
+    with pytest.raises(AssertionError):
+        check_same(model, peer, TINY, CPU)
+
+
+def test_diffusers_has_an_embedding_of_time_and_label_in_each_block():
+    model = ours(TINY)
+    embedding = 256 * 32 + 32 + 32 * 32 + 32 + (CLASSES + 1) * 32
+    extra = count_parameters(theirs(model, TINY)) - count_parameters(model)
+    assert extra == (TINY.depth - 1) * embedding
+
+
+def test_four_guided_steps_end_where_the_pipelines_do():
+    size = TINY
+    model = ours(size).eval()
+    x = torch.randn(2, *size.shape, generator=torch.Generator().manual_seed(0))
+    guidance = ClassifierFreeGuidance(model.null_label, SCALE)
+    expected = their_walk(theirs(model, size).eval(), x, "fp32", False)()
+    torch.testing.assert_close(our_walk(model, x, guidance, "fp32", False)(), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(expected, x, atol=0.1)
+
+
+def test_both_training_steps_lower_the_loss_of_a_batch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(peers, "RATE", 1e-2)
+    batch = batch_of(TINY, 8, CPU)
+    model = ours(TINY)
+    for make, network in ((our_step, model), (their_step, theirs(model, TINY))):
+        step = make(network, "fp32", False, batch, CPU)
+        torch.manual_seed(0)
+        losses = [step() for _ in range(60)]
+        values = [float(v[0] if isinstance(v, tuple) else v) for v in losses]
+        assert sum(values[-10:]) < 0.9 * sum(values[:10])
+
+
+def test_a_training_step_of_s_4_has_the_published_count_of_operations():
+    with torch.device("meta"):
+        model = ours(Size(12, 384, 6, 4))
+    assert 3 * operations(model, Size(12, 384, 6, 4), 1) / 1e9 == pytest.approx(8.5, abs=0.1)
+
+
+def test_kept_activations_are_those_of_a_linear_layer_with_gelu():
+    network = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.GELU(), torch.nn.Linear(64, 1))
+    x = torch.randn(10, 16)
+    # the input of each linear layer and that of GELU, float32
+    assert kept(network, lambda: network(x), "fp32", CPU) == 4 * 10 * (16 + 64 + 64)
+    assert kept(network, lambda: network(torch.cat([x, x])), "fp32", CPU) == 2 * 4 * 10 * (16 + 64 + 64)
+
+
+def test_without_a_gpu_its_rows_are_there_and_say_that_they_are_not_measured():
+    rows = list(utilisation.rows(Setting(CPU)))
+    assert len(rows) == 3
+    assert all(row.figure == "not measured" and row.verdict == "" for row in rows)
+    [tiny] = utilisation.rows(Setting(CPU, rounds=2, quick=True))
+    assert 0 < tiny.value.middle < 1
+
+
+def test_ours_and_torchs_default_optimizers_take_the_same_steps():
+    [row] = optimizer.rows(Setting(CPU, rounds=3, quick=True))  # which compares the weights at its end
+    assert row.benchmark == "optimizer"
+
+
+def test_an_epoch_of_ours_and_of_torchvisions_reach_the_same_range():
+    [row] = data.rows(Setting(CPU, rounds=2, quick=True))
+    assert row.value.high > 1
