@@ -54,7 +54,7 @@ def help_text(project: Path) -> str:
     for group in defaults:
         names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
         marked = (f"{name}*" if name == defaults[group] else name for name in names)
-        lines.append(f"  {group + ':':14}{', '.join(marked)}{whose.get(group, '')}\n")
+        lines.append(f"  {group + ':':16}{', '.join(marked)}{whose.get(group, '')}\n")
     sweeps = ",".join(sorted(path.stem for path in (project / "sweeps" / "sweep").glob("*.yaml")))
     return TEXT.format(groups="".join(lines), sweeps=sweeps)
 
