@@ -46,7 +46,11 @@ def run(cfg: DictConfig) -> Any:
     """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
-    choices = {k: v for k, v in hydra_config.runtime.choices.items() if "/" not in k and k in cfg and v}
+    choices = {
+        group: choice
+        for group, choice in hydra_config.runtime.choices.items()
+        if "/" not in group and choice and OmegaConf.select(cfg, group) is not None
+    }
     overrides = list(hydra_config.overrides.task)
     with naming("task"):
         task = instantiate(cfg.task)
@@ -102,7 +106,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             facts["checkpoint"] = second_network(config, autoencoder, data, device)
         guidance = instantiate(config["guidance"])(**facts)
     with naming("sampler"):
-        sampler = instantiate(config["sampler"])
+        sampler = instantiate({key: v for key, v in config["sampler"].items() if key != "reuse"})
     with naming("grid"):
         grid = instantiate(config["grid"])
         grid(process, sampler.steps)  # what it refuses, it refuses before any work is done
@@ -112,6 +116,11 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             aligning = instantiate(config["alignment"])
             torch.manual_seed(mix("initial projector", config["seed"]))
             alignment = aligning(model=model, channels=data.image_shape[0]).to(device)
+    with naming("sampler.reuse"):
+        reuse = instantiate(config["sampler"]["reuse"])
+        blank = torch.zeros(1, *autoencoder.latent_shape(data.image_shape), device=device)
+        label = torch.zeros(1, dtype=torch.long, device=device) if data.num_classes else None
+        reuse.check(model, blank, blank.new_ones(1), label)
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
         optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
@@ -138,6 +147,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         alignment,
         guidance,
         sampler,
+        reuse,
         grid,
         optimizer,
         trainer,
@@ -256,7 +266,7 @@ def with_checkpoint(
         if group in given and group not in FIXED:
             continue
         merged[group], kept[group] = copy.deepcopy(stored[group]), stored_choices[group]
-        for key in given:
+        for key in sorted(given):  # a part that is chosen inside a group before that part's keys
             if key == group:
                 before, now = stored_choices[group], choices[group]
             elif key.startswith(f"{group}."):
@@ -268,6 +278,11 @@ def with_checkpoint(
                 _select(merged, ".".join(path))[last] = now
             elif before != now:
                 wrong.append(f"{key}={now} on the command line, {before} in the checkpoint")
+    for name in choices.keys() - config.keys():  # chosen inside a group, as sampler.reuse
+        group, _, key = name.partition(".")
+        if not {name, group} & set(given):
+            kept[name] = stored_choices.get(name, choices[name])
+            merged[group].setdefault(key, config[group][key])  # runs older than the choice
     for node in merged.values():  # where things lie on this machine, not on the one that trained
         if isinstance(node, dict):
             node |= {key: config[key] for key in ("cache", "device") if key in node and key not in given}

@@ -28,6 +28,9 @@ TOP = {"seed": "int", "run_dir": "str | None", "checkpoint": "str | None", "devi
 HYDRA = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
+BESIDE = {"sampler.reuse"}
+"""Parts that are chosen inside another's group and not handed to it."""
+
 
 class Target(NamedTuple):
     """What a `_target_` names. `parameters` hold annotations and defaults as source text.
@@ -87,7 +90,7 @@ def _walk(node: DictConfig | ListConfig, path: str, problems: list[str]) -> None
     for name, key, value in _items(node, path, problems):
         if target and key in named:
             problems += _mistyped(name, value, named[key].annotation, target.where)
-        elif target and closed and key not in HYDRA:
+        elif target and closed and key not in HYDRA and name not in BESIDE:
             hint = _nearest(str(key), named)
             problems.append(f"{name}={_short(value)}: {target.name} has no such argument{hint}")
         if isinstance(value, DictConfig | ListConfig) and not OmegaConf.is_interpolation(node, key):

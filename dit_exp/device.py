@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from dit_exp.errors import UserError
 
@@ -33,8 +33,8 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     return resolved
 
 
-def compiled(network: nn.Module, mode: bool | str) -> Any:
-    """The network, compiled for the shapes that it is shown, each once; false leaves it as it is.
+def compiled(network: Callable[..., Any], mode: bool | str) -> Any:
+    """The network, or a method of it, compiled for each shape that it is shown; false leaves it as it is.
 
     mode  one of torch.compile's: "reduce-overhead" replays kernels as a CUDA graph, "max-autotune" tries them
           out; True is its default

@@ -56,7 +56,7 @@ def help_text(project: Path) -> str:
         files = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml"))
         names = sorted(str(file.with_suffix("")) for file in files)  # experiments lie in folders, too
         marked = (f"{name}*" if name == defaults[group] else name for name in names)
-        lines.append(f"  {group + ':':14}{', '.join(marked)}{whose.get(group, '')}\n")
+        lines.append(f"  {group + ':':16}{', '.join(marked)}{whose.get(group, '')}\n")
     sweeps = ",".join(sorted(path.stem for path in (project / "sweeps" / "sweep").glob("*.yaml")))
     return TEXT.format(groups="".join(lines), sweeps=sweeps)
 

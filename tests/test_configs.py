@@ -123,6 +123,7 @@ def test_the_defaults_are_the_documented_ones():
         "alignment": "none",
         "guidance": "none",
         "sampler": "ddim",
+        "sampler.reuse": "none",
         "grid": "uniform",
         "optimizer": "adamw",
         "lr_schedule": "constant",
@@ -161,11 +162,14 @@ SHARED = {
     "augment.edm.Geometry", "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
-    "metrics.features.Extractor", "metrics.frechet.FrechetDistance", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
+    "metrics.features.Extractor", "metrics.frechet.FrechetDistance", "metrics.reference.Reference",
+    "model.blocks.Context", "model.stack.Stack",
     "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
     "process.discrete.DiscreteProcess", "process.gaussian.GaussianProcess", "process.sde.LinearRate",
-    "sampler.denoise.Denoise",
-    "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
+    "sampler.denoise.Denoise", "sampler.denoise.NetworkDenoiser", "sampler.reuse.network.Kept",
+    "sampler.reuse.network.Silent", "sampler.reuse.network.Watched", "sampler.reuse.plan.Plan",
+    "sampler.reuse.plan.Reuse", "sampler.reuse.plan.Sharing",
+    "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
     "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
     "task.parts.Setting",
@@ -187,10 +191,11 @@ def test_every_class_of_a_group_is_the_target_of_a_choice_or_shared():
         for node in _nodes(OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / path), resolve=False))
     }
     groups = {str(path.parent) for path in CHOICES}
+    package = PROJECT / "dit_exp"
     classes = {
-        f"{path.parent.name}.{path.stem}.{node.name}"
-        for path in (PROJECT / "dit_exp").glob("*/*.py")
-        if path.parent.name in groups
+        ".".join([*path.relative_to(package).with_suffix("").parts, node.name])
+        for path in package.rglob("*.py")
+        if ".".join(path.parent.relative_to(package).parts) in groups
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from composing import composed
+from omegaconf import OmegaConf
 
 PACKAGE = Path(__file__).parents[1] / "dit_exp"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -73,7 +74,7 @@ def test_imports_come_from_lower_floors_or_the_own_folder(path: Path):
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_the_library_rooms_know_nothing_of_files_and_configuration(name: str):
-    for path in (PACKAGE / name).glob("*.py"):
+    for path in (PACKAGE / name).rglob("*.py"):
         tops = {imported.split(".")[0] for imported in imports(path)}
         assert not tops & OUTSIDE, f"{path.name} imports {tops & OUTSIDE}"
 
@@ -97,13 +98,15 @@ def test_files_stay_below_400_lines(path: Path):
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
     beside = {"nn", "pretrained", "sweep", "scaling", "report", "__pycache__"}
-    assert groups == {p.name for p in PACKAGE.iterdir() if p.is_dir()} - beside
+    folders = [p.relative_to(PACKAGE).parts for p in PACKAGE.rglob("*") if p.is_dir()]
+    assert groups == {".".join(parts) for parts in folders if not beside & set(parts)}
     always = composed([])[1]
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
             plus = "" if path.parent.name in always else "+"  # a group of one task alone
-            target = composed([f"{plus}{path.parent.name}={path.stem}"])[0][path.parent.name]["_target_"]
-            assert target.split(".")[:2] == ["dit_exp", path.parent.name], path
+            cfg = composed([f"{plus}{path.parent.name}={path.stem}"])[0]
+            target = OmegaConf.select(cfg, path.parent.name)["_target_"]
+            assert target.startswith(f"dit_exp.{path.parent.name}."), path
 
 
 def test_every_choice_says_what_it_is(project: Path):

@@ -22,6 +22,7 @@ DRAWN = {
     "process": ("process",),
     "objective": ("objective",),
     "nfe": ("sampler", "guidance"),
+    "encoder_nfe": ("sampler", "guidance"),
     "precision": ("trainer.precision",),
     "ema_decay": ("trainer.ema_decay",),
     "batch_size": ("task.batch_size",),
@@ -98,10 +99,10 @@ def _varied(key: str, factors: list[str]) -> bool:
         return False
     if "experiment" in factors:  # which chooses all of them
         return True
-    if top == "nfe":
-        return any(factor.partition(".")[0] in DRAWN["nfe"] for factor in factors)
+    if top in ("nfe", "encoder_nfe"):
+        return any(factor.partition(".")[0] in DRAWN[top] for factor in factors)
     sets = [key, *DRAWN[top]] if "." in key else DRAWN[top]
-    return any(factor in sets for factor in factors)
+    return any(factor in sets or key.startswith(f"{factor}.") for factor in factors)
 
 
 def _letter(i: int) -> str:

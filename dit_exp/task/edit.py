@@ -13,6 +13,7 @@ from dit_exp.errors import UserError
 from dit_exp.guidance.classifier import ClassifierGuidance
 from dit_exp.images import save_grid, save_png
 from dit_exp.sampler.denoise import Denoise, on_process_time
+from dit_exp.sampler.reuse.none import NoReuse
 from dit_exp.task import record
 from dit_exp.task.parts import Parts, trained
 from dit_exp.trainer.loop import autocast
@@ -28,6 +29,11 @@ def edit(parts: Parts, edit: Edit, label: int | str | None = None) -> None:
     Of several processes the main one works.
     """
     source = trained(parts)
+    if not isinstance(parts.reuse, NoReuse):
+        raise UserError(
+            f"sampler.reuse={parts.choices['sampler.reuse']} is planned for a walk from noise to data, and "
+            "edits start elsewhere or go back and forth. Pass sampler.reuse=none."
+        )
     folder = parts.run_dir / "edited"
     if folder.exists():
         raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp import parallel
-from dit_exp.device import compiled
 from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
 from dit_exp.sampler.denoise import Denoise, on_process_time
+from dit_exp.sampler.reuse.network import following
 from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
+from dit_exp.task.reuse import plan_of
 from dit_exp.trainer.loop import autocast
 from dit_exp.types import DataSet
 
@@ -30,11 +31,15 @@ COLUMNS = 10
 
 @dataclass
 class Samples:
-    """Images `start`, start + 1 and so on: `images` uint8 (b, C, H, W); `labels` (b,) or None."""
+    """Images `start`, start + 1 and so on: `images` uint8 (b, C, H, W); `labels` (b,) or None.
+
+    encoder_nfe  at how many evaluations the first blocks were run, None where they are not run apart
+    """
 
     start: int
     images: Tensor
     labels: Tensor | None
+    encoder_nfe: int | None = None
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -49,14 +54,9 @@ def labels_of(indices: range, classes: int) -> Tensor | None:
 
 
 @torch.no_grad()
-def trajectory(
-    parts: Parts, model: nn.Module, indices: range, compile: bool | str = False
-) -> Iterator[Tensor]:
-    """The latents of images on their way from noise to sample, float32 (b, C, h, w), the noise first.
-
-    compile  see `device.compiled`; each number of images is compiled anew, so pictures for people are not
-    """
-    model = compiled(model.eval(), compile)
+def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tensor]:
+    """The latents of images on their way from noise to sample, float32 (b, C, h, w), the noise first."""
+    model.eval()
     label = labels_of(indices, parts.data.num_classes)
     noise = ImageNoise(parts.seed, indices, parts.latent_shape, parts.device)
     denoise = Denoise(
@@ -80,13 +80,17 @@ def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Ite
 
     here = parallel.world()
     shown = None if here.main else True
+    plan = parallel.from_main(lambda: plan_of(parts, model, trajectory))
+    runs = len(plan.runs) if plan else None
     with tqdm(total=count // here.size, unit="img", desc="sampling", disable=shown, leave=False) as bar:
         for start in range(here.rank * batch_size, count, here.size * batch_size):
             # Every piece is full: what a matrix product rounds depends on the shape of its batch.
             indices = range(start, start + batch_size)
-            [x] = deque(trajectory(parts, model, indices, parts.trainer.compile_sampling), maxlen=1)
+            network = following(model, plan, parts.trainer.compile_sampling)
+            [x] = deque(trajectory(parts, network, indices), maxlen=1)
             kept = min(batch_size, count - start)
-            yield Samples(start, decode(parts, x)[:kept], labels_of(indices[:kept], parts.data.num_classes))
+            labels = labels_of(indices[:kept], parts.data.num_classes)
+            yield Samples(start, decode(parts, x)[:kept], labels, runs)
             bar.update(kept)
 
 
@@ -99,7 +103,8 @@ def decode(parts: Parts, latent: Tensor) -> Tensor:
 def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
     """Writes 40 samples as a grid, ten a row, class names below: with ten classes a column is a class."""
     indices = range(GRID)
-    [x] = deque(trajectory(parts, model, indices), maxlen=1)
+    network = following(model, plan_of(parts, model, trajectory))
+    [x] = deque(trajectory(parts, network, indices), maxlen=1)
     names, classes = parts.data.class_names, labels_of(indices, parts.data.num_classes)
     labels = [names[int(i)] for i in classes] if classes is not None else None
     save_grid(decode(parts, x), path, COLUMNS, labels)
@@ -108,7 +113,8 @@ def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
 def draw_comparison(parts: Parts, model: nn.Module, path: Path, pairs: int = 2) -> None:
     """Writes rows of ten training images and below each one of ten samples of the same classes."""
     indices = range(pairs * COLUMNS)
-    [x] = deque(trajectory(parts, model, indices), maxlen=1)
+    network = following(model, plan_of(parts, model, trajectory))
+    [x] = deque(trajectory(parts, network, indices), maxlen=1)
     drawn, classes = decode(parts, x), labels_of(indices, parts.data.num_classes)
     real = training_images(parts.data, classes, len(indices))
     both = torch.stack([v.unflatten(0, (pairs, COLUMNS)) for v in (real, drawn)], dim=1)
@@ -139,7 +145,8 @@ def training_images(data: DataSet, classes: Tensor | None, count: int) -> Tensor
 
 def draw_progress(parts: Parts, model: nn.Module, path: Path, rows: int = 4) -> None:
     """Writes the denoising of the first images as a strip, from noise on the left to the sample."""
-    steps = list(trajectory(parts, model, range(rows)))
+    network = following(model, plan_of(parts, model, trajectory))
+    steps = list(trajectory(parts, network, range(rows)))
     columns = min(COLUMNS, len(steps))
     kept = [steps[round(i * (len(steps) - 1) / (columns - 1))] for i in range(columns)]
     images = torch.stack([decode(parts, x) for x in kept], dim=1)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
+from dit_exp.sampler.reuse.plan import Reuse
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
 from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
@@ -49,6 +50,7 @@ class Parts(Setting):
     alignment: Alignment
     guidance: Guidance
     sampler: Sampler
+    reuse: Reuse
     grid: Callable[[Process, int], Tensor]
     optimizer: Callable[[Iterable[Any]], Optimizer]
     trainer: Trainer

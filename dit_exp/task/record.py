@@ -28,7 +28,9 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
             flat[key] = value
             continue
         for name, inner in value.items():
-            if not name.startswith("_") and not isinstance(inner, dict):
+            if f"{key}.{name}" in choices:  # a part that is chosen inside the group
+                flat |= {f"{key}.{name}.{k}": v for k, v in inner.items() if not k.startswith("_")}
+            elif not name.startswith("_") and not isinstance(inner, dict):
                 flat[f"{key}.{name}"] = inner
     return {key: value for key, value in flat.items() if value is not None and key != "run_dir"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import nn
@@ -20,8 +21,10 @@ def score(
     """
     if not parts.metrics.num_samples:
         return {}, {}
+    encoder_nfe = None
     for samples in generate(parts, model, count, batch_size):
         parts.metrics.update(samples.images, samples.start)
+        encoder_nfe = samples.encoder_nfe
     scores, protocol = parts.metrics.compute()
     return scores, {
         **protocol,
@@ -29,6 +32,7 @@ def score(
         "step": step,
         "ema_decay": parts.source["ema_decay"] if parts.source else parts.trainer.ema_decay,
         "nfe": parts.sampler.evaluations,
+        **({} if encoder_nfe is None else {"encoder_nfe": encoder_nfe}),
         **{
             group: described(parts, group)
             for group in ("sampler", "grid", "guidance", "process", "objective")
@@ -41,9 +45,12 @@ def score(
 
 
 def described(parts: Parts, group: str) -> dict[str, Any]:
-    """A choice by name, with its keys."""
-    keys = {k: v for k, v in parts.config[group].items() if not k.startswith("_") and not isinstance(v, dict)}
-    return {"name": parts.choices[group], **keys}
+    """A choice by name, with its keys and with what is chosen inside its group."""
+    node: dict[str, Any] = functools.reduce(lambda outer, key: outer[key], group.split("."), parts.config)
+    keys = {k: v for k, v in node.items() if not k.startswith("_") and not isinstance(v, dict)}
+    inside = [name for name in parts.choices if name.rpartition(".")[0] == group]
+    chosen = {name.rpartition(".")[2]: described(parts, name) for name in inside}
+    return {"name": parts.choices[group], **keys, **chosen}
 
 
 def leading(scores: dict[str, float], loss: float) -> float:

@@ -275,7 +275,13 @@ def test_a_score_comes_with_its_whole_protocol(trained):
         "step": 3,
         "ema_decay": 0.9999,
         "nfe": 4,
-        "sampler": {"name": "ddpm", "steps": 4, "variance": "small", "clip": True},
+        "sampler": {
+            "name": "ddpm",
+            "steps": 4,
+            "variance": "small",
+            "clip": True,
+            "reuse": {"name": "none"},
+        },
         "process": {
             "name": "linear",
             "steps": 1000,

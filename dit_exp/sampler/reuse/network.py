@@ -1,0 +1,87 @@
+"""A model along one trajectory: its first blocks kept, or watched, or none of it run.
+
+Each is a network like any other, so neither samplers nor guidance know of it. It counts how often it was
+asked, and is made anew for each trajectory.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dit_exp.device import compiled
+from dit_exp.sampler.reuse.plan import Plan
+from dit_exp.types import Encoded, Model
+
+
+def following(model: nn.Module, plan: Plan | None, compile: bool | str = False) -> nn.Module:
+    """The network of one trajectory: the model itself where there is no plan.
+
+    compile  see `device.compiled`; each number of images is compiled anew, so pictures for people are not
+    """
+    return compiled(model, compile) if plan is None else Kept(cast(Model, model), plan, compile)
+
+
+class Kept(nn.Module):
+    """(x_t, t, label) -> prediction, with the first blocks run where the plan says so and not otherwise."""
+
+    def __init__(self, model: Model, plan: Plan, compile: bool | str = False) -> None:
+        super().__init__()
+        self.model, self.runs, self.depth = model, frozenset(plan.runs), plan.depth
+        # Not the whole of it: a count of evaluations is a constant to a compiler, and new each time.
+        self.encode, self.decode = compiled(model.encode, compile), compiled(model.decode, compile)
+        self.asked = 0
+        self.encoded: Encoded | None = None
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.asked in self.runs:
+            self.encoded = None  # before the next is made, so that there are never two
+            self.encoded = self.encode(x, t, label, self.depth)
+        self.asked += 1
+        assert self.encoded is not None  # evaluation 0 is a run
+        return self.decode(x, t, label, self.encoded)
+
+
+class Watched(nn.Module):
+    """The whole model at each evaluation, with a record of what its first `depth` blocks gave."""
+
+    def __init__(self, model: Model, depth: int | None) -> None:
+        super().__init__()
+        self.model, self.depth = model, depth
+        self.states: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        encoded = self.model.encode(x, t, label, self.depth)
+        self.states.append(encoded.tensors[0])
+        return self.model.decode(x, t, label, encoded)
+
+
+class Silent(nn.Module):
+    """Says 0 and notes of how many images it was asked: what guidance will want, without a network."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.batches: list[int] = []
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        self.batches.append(len(x))
+        return x.new_zeros(len(x), self.out_channels, *x.shape[2:])
+
+
+def likeness(states: list[Tensor]) -> Tensor:
+    """The cosine of two states' tokens, the mean over images and tokens: float64 (n, n), symmetric.
+
+    states  n of (B, N, D), one for each evaluation; those of other batches than one another count as unlike,
+            0, since nothing is kept between them
+    """
+    alike = torch.zeros(len(states), len(states), dtype=torch.float64)
+    for batch in {len(state) for state in states}:
+        place = torch.tensor([i for i, state in enumerate(states) if len(state) == batch])
+        tokens = torch.stack([nn.functional.normalize(states[i].float(), dim=-1) for i in place])
+        flat = tokens.flatten(1)
+        cosine = (flat @ flat.T).double().cpu() / tokens[0, ..., 0].numel()
+        alike[place[:, None], place] = (cosine + cosine.T) / 2
+    return alike
