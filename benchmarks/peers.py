@@ -24,7 +24,7 @@ from dit_exp.sampler.denoise import on_process_time
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.trainer.loop import Trainer, autocast
 from dit_exp.trainer.state import TrainState
-from dit_exp.types import Batch
+from dit_exp.types.data import Batch
 
 MODES = {
     "eager fp32": ("fp32", False),

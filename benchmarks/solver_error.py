@@ -35,7 +35,7 @@ from dit_exp.sampler.heun import Heun
 from dit_exp.sampler.sde import ReverseSDE
 from dit_exp.sampler.unipc import UniPC
 from dit_exp.sampler.walk import Sampler
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 MEANS = torch.tensor([[-1.0, 0.5], [0.8, 0.2], [0.1, -0.9]], dtype=torch.float64).reshape(3, 1, 1, 2)
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)

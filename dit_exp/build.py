@@ -30,7 +30,10 @@ from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
 from dit_exp.task.parts import Parts, Setting
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, LabelDenoiser, Model, Process
+from dit_exp.types.data import Augment, Autoencoder, DataSet
+from dit_exp.types.diffusion import LabelDenoiser, Process
+from dit_exp.types.network import Model
+from dit_exp.types.training import Alignment
 
 FIXED = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",

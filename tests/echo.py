@@ -6,7 +6,7 @@ import torch
 
 from dit_exp.objective.prediction import per_image
 from dit_exp.process.flow import Flow
-from dit_exp.types import Denoised
+from dit_exp.types.diffusion import Denoised
 
 LABEL, T, X = torch.tensor([2, 5]), torch.tensor([0.5, 0.5]), torch.zeros(2, 4, 2, 2)
 NULL = 10

@@ -10,7 +10,7 @@ from torch import Tensor
 from dit_exp.autoencoder.identity import Identity
 from dit_exp.edit.studio import Studio
 from dit_exp.sampler.walk import Sampler
-from dit_exp.types import Denoiser, Process
+from dit_exp.types.diffusion import Denoiser, Process
 
 
 def studio(

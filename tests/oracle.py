@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction, per_image
 from dit_exp.sampler.walk import Sampler
-from dit_exp.types import Denoised, Denoiser, Network, Process
+from dit_exp.types.diffusion import Denoised, Denoiser, Process
+from dit_exp.types.network import Network
 
 
 @dataclass(frozen=True)

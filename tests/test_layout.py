@@ -97,7 +97,7 @@ def test_files_stay_below_400_lines(path: Path):
 
 def test_conf_mirrors_the_package(project: Path):
     groups = {p.name for p in (project / "conf").iterdir() if p.is_dir()} - {"experiment", "hydra"}
-    beside = {"nn", "pretrained", "sweep", "scaling", "report", "__pycache__"}
+    beside = {"nn", "types", "pretrained", "sweep", "scaling", "report", "__pycache__"}
     folders = [p.relative_to(PACKAGE).parts for p in PACKAGE.rglob("*") if p.is_dir()]
     assert groups == {".".join(parts) for parts in folders if not beside & set(parts)}
     always = composed([])[1]

@@ -18,7 +18,7 @@ from dit_exp.sampler.ddim import DDIM
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.trainer.loop import autocast
-from dit_exp.types import Guidance
+from dit_exp.types.diffusion import Guidance
 
 STEPS, SCALE = 4, 4.0
 OVER_DEFAULT, LIKE_FOR_LIKE = 2.8, 1.3

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Alignment, Model
+from dit_exp.types.network import Model
+from dit_exp.types.training import Alignment
 
 
 class NoAlignment(Alignment):

@@ -11,7 +11,8 @@ from torch.nn.functional import cosine_similarity, interpolate
 
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Alignment, Model, Teacher
+from dit_exp.types.network import Model
+from dit_exp.types.training import Alignment, Teacher
 
 
 class RepresentationAlignment(Alignment):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dit_exp.nn.heads import Heads
 from dit_exp.nn.rope import angles, rotated
-from dit_exp.types import SpatialAttention, TokenGrid
+from dit_exp.types.network import SpatialAttention, TokenGrid
 
 
 class RotaryAttention(Heads, SpatialAttention):

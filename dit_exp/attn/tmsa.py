@@ -8,7 +8,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from dit_exp.nn.heads import Heads
 from dit_exp.nn.relative import RelativeBias
-from dit_exp.types import SpatialAttention, TokenGrid
+from dit_exp.types.network import SpatialAttention, TokenGrid
 
 
 class TimeDependentAttention(Heads, SpatialAttention):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from dit_exp.types import Augmented
+from dit_exp.types.data import Augmented
 
 SPREAD = 0.2
 """Deviation of the base-2 logarithm of both scalings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dit_exp.types import Augmented
+from dit_exp.types.data import Augmented
 
 
 class NoAugmentation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from dit_exp.types import Conditioning, Modulation
+from dit_exp.types.network import Conditioning, Modulation
 
 
 class AdaLNZero(Conditioning):

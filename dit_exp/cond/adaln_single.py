@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from dit_exp.types import Conditioning, Modulation
+from dit_exp.types.network import Conditioning, Modulation
 
 
 class AdaLNSingle(Conditioning):

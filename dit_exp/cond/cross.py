@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dit_exp.nn.heads import divisors
 from dit_exp.nn.norm import layer_norm
-from dit_exp.types import Conditioning
+from dit_exp.types.network import Conditioning
 
 
 class _CrossAttention(nn.Module):

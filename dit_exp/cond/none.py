@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dit_exp.types import Conditioning
+from dit_exp.types.network import Conditioning
 
 
 class AttentionOnly(Conditioning):

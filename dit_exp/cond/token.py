@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import Conditioning
+from dit_exp.types.network import Conditioning
 
 
 class ConditionToken(Conditioning):

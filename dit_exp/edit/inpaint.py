@@ -14,7 +14,7 @@ from dit_exp.edit.picture import read, read_mask
 from dit_exp.edit.studio import Studio, at_least
 from dit_exp.errors import UserError
 from dit_exp.sampler.walk import Stop, Walk, at, stops
-from dit_exp.types import DrawNoise
+from dit_exp.types.diffusion import DrawNoise
 
 
 class Inpaint:

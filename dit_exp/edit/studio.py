@@ -12,7 +12,8 @@ from torch import Tensor
 from dit_exp.images import to_model_range, to_uint8
 from dit_exp.sampler.walk import Sampler
 from dit_exp.seeds import ImageNoise
-from dit_exp.types import Autoencoder, Denoiser, Process
+from dit_exp.types.data import Autoencoder
+from dit_exp.types.diffusion import Denoiser, Process
 
 
 @dataclass(frozen=True)

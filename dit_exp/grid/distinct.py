@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dit_exp.types import DiscreteSteps, Process
+from dit_exp.types.diffusion import DiscreteSteps, Process
 
 
 def distinct(process: Process, times: Tensor) -> Tensor:

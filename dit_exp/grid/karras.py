@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.grid.distinct import distinct
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class Karras:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dit_exp.types import DiscreteSteps, Process
+from dit_exp.types.diffusion import DiscreteSteps, Process
 
 
 class Respaced:

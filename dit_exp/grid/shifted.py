@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dit_exp.grid.distinct import distinct
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class Shifted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class Uniform:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dit_exp.guidance.extrapolation import Extrapolation
-from dit_exp.types import Denoised, LabelDenoiser
+from dit_exp.types.diffusion import Denoised, LabelDenoiser
 
 
 class AutoGuidance(Extrapolation):

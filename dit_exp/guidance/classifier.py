@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_exp.guidance.moved import moved
 from dit_exp.objective.prediction import per_image
-from dit_exp.types import Denoised, LabelDenoiser
+from dit_exp.types.diffusion import Denoised, LabelDenoiser
 
 
 class ClassifierGuidance:

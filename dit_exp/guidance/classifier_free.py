@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.guidance.extrapolation import Extrapolation
-from dit_exp.types import Denoised, LabelDenoiser
+from dit_exp.types.diffusion import Denoised, LabelDenoiser
 
 
 class ClassifierFree(Extrapolation):

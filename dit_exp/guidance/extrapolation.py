@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.guidance.moved import moved
-from dit_exp.types import Denoised, LabelDenoiser
+from dit_exp.types.diffusion import Denoised, LabelDenoiser
 
 
 class Extrapolation(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dit_exp.objective.prediction import per_image
-from dit_exp.types import Denoised, Process
+from dit_exp.types.diffusion import Denoised, Process
 
 
 def moved(said: Denoised, change: Tensor, x: Tensor, t: Tensor, process: Process) -> Denoised:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dit_exp.types import Denoised, LabelDenoiser
+from dit_exp.types.diffusion import Denoised, LabelDenoiser
 
 
 class NoGuidance:

@@ -19,7 +19,7 @@ from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.metrics.frechet import FrechetDistance
 from dit_exp.metrics.reference import Reference, from_data, from_file
-from dit_exp.types import DataSet
+from dit_exp.types.data import DataSet
 
 NEIGHBOURHOOD = 3  # of precision and recall, as in Kynkäänniemi et al. 2019, arXiv:1904.06991
 KD_SUBSETS, KD_SUBSET_SIZE = 100, 1000  # as in Binkowski et al. 2018, arXiv:1801.01401

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dit_exp.types import DataSet
+from dit_exp.types.data import DataSet
 
 
 class NoMetric:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dit_exp.errors import UserError
 from dit_exp.pretrained.weights import sha256
-from dit_exp.types import DataSet
+from dit_exp.types.data import DataSet
 
 KEPT = 10_000  # features kept for kernel distance, precision and recall
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dit_exp.types import Conditioning, TokenGrid
+from dit_exp.types.network import Conditioning, TokenGrid
 
 
 class Context(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dit_exp.nn.embed import TimeEmbedding
-from dit_exp.types import Model
+from dit_exp.types.network import Model
 
 TIME_WIDTH = 128
 

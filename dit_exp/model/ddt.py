@@ -13,7 +13,7 @@ from dit_exp.nn.embed import TimeEmbedding
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm, layer_norm
 from dit_exp.nn.patch import fold, laid_out, patchify
-from dit_exp.types import Encoded, TokenGrid
+from dit_exp.types.network import Encoded, TokenGrid
 
 
 class DDT(Stack):

@@ -16,7 +16,7 @@ from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, TimeEmbeddin
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.transformer import Block
-from dit_exp.types import Conditioning, Model, TokenGrid
+from dit_exp.types.network import Conditioning, Model, TokenGrid
 
 
 class _ResBlock(nn.Module):

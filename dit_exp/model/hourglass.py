@@ -14,7 +14,7 @@ from dit_exp.model.stack import Stack
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm
 from dit_exp.nn.transformer import Block
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 
 class _Inner(nn.Module):

@@ -21,7 +21,7 @@ from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.patch import laid_out, patchify, unpatchify
 from dit_exp.nn.position import resized
 from dit_exp.nn.transformer import Block
-from dit_exp.types import Encoded, Model, TokenGrid
+from dit_exp.types.network import Encoded, Model, TokenGrid
 
 Weights = Mapping[str, Tensor]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 
 def resized(table: Tensor, own: TokenGrid, grid: TokenGrid) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 
 class RelativeBias(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 
 def angles(grid: TokenGrid, size: int, theta: float, span: float, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from dit_exp.types import Modulation, SpatialAttention, TokenGrid
+from dit_exp.types.network import Modulation, SpatialAttention, TokenGrid
 
 
 class Block(nn.Module):

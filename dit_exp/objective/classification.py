@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Denoised, Network
+from dit_exp.types.diffusion import Denoised
+from dit_exp.types.network import Network
 
 
 class Classification(Prediction):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction
-from dit_exp.types import Process, Timesteps, Weighting
+from dit_exp.types.diffusion import Process, Timesteps, Weighting
 
 
 class PreconditionedPrediction(Prediction):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dit_exp.objective.eps import NoisePrediction
 from dit_exp.objective.prediction import per_image
-from dit_exp.types import Denoised, DiscreteSteps, Timesteps, Weighting
+from dit_exp.types.diffusion import Denoised, DiscreteSteps, Timesteps, Weighting
 
 
 class HybridNoisePrediction(NoisePrediction):

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import Denoised, Network, Process, Timesteps, Weighting
+from dit_exp.types.diffusion import Denoised, Process, Timesteps, Weighting
+from dit_exp.types.network import Network
 from dit_exp.weighting.none import NoWeighting
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dit_exp.objective.prediction import per_image
 from dit_exp.objective.v import VelocityPrediction
-from dit_exp.types import Denoised, Process, Timesteps, Weighting
+from dit_exp.types.diffusion import Denoised, Process, Timesteps, Weighting
 
 
 class ImageAsVelocity(VelocityPrediction):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dit_exp.sampler.path import Path
 from dit_exp.sampler.walk import Multistep, Stop, combined, weights
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class Adams(Multistep):

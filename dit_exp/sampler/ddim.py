@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dit_exp.sampler.walk import Stop, Walk
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class DDIM(Walk):

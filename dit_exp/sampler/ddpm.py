@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from dit_exp.sampler.walk import Stop, Walk
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class DDPM(Walk):

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from dit_exp.objective.prediction import Prediction, per_image
-from dit_exp.types import Denoised, Guidance, Network, Process
+from dit_exp.types.diffusion import Denoised, Guidance, Process
+from dit_exp.types.network import Network
 
 
 def on_process_time(model: Callable[..., Any], process: Process) -> Network:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dit_exp.sampler.exponential import solve
 from dit_exp.sampler.walk import Multistep, Stop
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class DPMSolver2M(Multistep):

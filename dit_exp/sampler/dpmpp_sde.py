@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_exp.sampler.exponential import decay, midpoint
 from dit_exp.sampler.walk import Multistep, Stop
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class DPMSolverSDE(Multistep):

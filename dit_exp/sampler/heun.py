@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dit_exp.sampler.path import Path
 from dit_exp.sampler.walk import Sampler, Stop, at, stops
-from dit_exp.types import Denoiser, DrawNoise, Process
+from dit_exp.types.diffusion import Denoiser, DrawNoise, Process
 
 
 class Heun(Sampler):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dit_exp.sampler.path import Path
 from dit_exp.sampler.walk import Stop, at, stops
-from dit_exp.types import Denoiser, Process
+from dit_exp.types.diffusion import Denoiser, Process
 
 
 def log_likelihood(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dit_exp.sampler.walk import Stop
-from dit_exp.types import Denoised
+from dit_exp.types.diffusion import Denoised
 
 
 class Path:

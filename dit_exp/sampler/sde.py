@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from dit_exp.sampler.walk import Stop, Walk
-from dit_exp.types import Denoised, DrawNoise
+from dit_exp.types.diffusion import Denoised, DrawNoise
 
 
 class ReverseSDE(Walk):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dit_exp.sampler.exponential import Said, solve
 from dit_exp.sampler.walk import Sampler, Stop, at
-from dit_exp.types import Denoiser, DrawNoise, Process
+from dit_exp.types.diffusion import Denoiser, DrawNoise, Process
 
 
 class UniPC(Sampler):

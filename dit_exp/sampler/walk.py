@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dit_exp.types import Denoised, Denoiser, DrawNoise, Process
+from dit_exp.types.diffusion import Denoised, Denoiser, DrawNoise, Process
 
 
 class Stop(NamedTuple):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from dit_exp.sweep.folder import SWEEP_FILE, Sweep, lock
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Tracker
+from dit_exp.types.training import Tracker
 
 log = logging.getLogger(__name__)
 

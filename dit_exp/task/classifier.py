@@ -14,7 +14,7 @@ from dit_exp.task import record
 from dit_exp.task.parts import Parts
 from dit_exp.task.validate import accuracy
 from dit_exp.trainer.history import plot_loss
-from dit_exp.types import Network
+from dit_exp.types.network import Network
 
 log = logging.getLogger(__name__)
 

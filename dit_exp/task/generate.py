@@ -23,7 +23,7 @@ from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
 from dit_exp.task.reuse import plan_of
 from dit_exp.trainer.loop import autocast
-from dit_exp.types import DataSet
+from dit_exp.types.data import DataSet
 
 GRID = 40
 COLUMNS = 10

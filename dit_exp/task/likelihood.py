@@ -24,7 +24,7 @@ from dit_exp.task import record
 from dit_exp.task.generate import check_batch_size
 from dit_exp.task.parts import Parts, trained
 from dit_exp.task.score import described
-from dit_exp.types import DiscreteSteps
+from dit_exp.types.diffusion import DiscreteSteps
 
 log = logging.getLogger(__name__)
 

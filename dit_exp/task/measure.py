@@ -18,9 +18,8 @@ from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
-from dit_exp.trainer.loop import training_state
 from dit_exp.trainer.progress import memory_gib
-from dit_exp.trainer.state import TrainState
+from dit_exp.trainer.state import TrainState, training_state
 from dit_exp.trainer.strategy import chosen
 
 GIB = 2**30

@@ -16,7 +16,10 @@ from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.reuse.plan import Reuse
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Alignment, Augment, Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
+from dit_exp.types.data import Augment, Autoencoder, DataSet
+from dit_exp.types.diffusion import Guidance, Process
+from dit_exp.types.network import Model
+from dit_exp.types.training import Alignment, Metric, Tracker
 
 
 @dataclass

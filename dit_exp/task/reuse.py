@@ -19,7 +19,7 @@ from dit_exp.errors import UserError
 from dit_exp.sampler.reuse.network import Silent, Watched, likeness
 from dit_exp.sampler.reuse.plan import Plan
 from dit_exp.task.parts import Parts
-from dit_exp.types import Model
+from dit_exp.types.network import Model
 
 Walk = Callable[[Parts, nn.Module, range], Iterator[Tensor]]
 """`generate.trajectory`."""

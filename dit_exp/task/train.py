@@ -20,7 +20,7 @@ from dit_exp.task.validate import check_size
 from dit_exp.trainer.history import plot_loss
 from dit_exp.trainer.progress import memory_gib
 from dit_exp.trainer.state import TrainState
-from dit_exp.types import Network
+from dit_exp.types.network import Network
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from dit_exp.timesteps.warp import Warp
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class CosMap(Warp):

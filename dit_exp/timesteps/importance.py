@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import Process, Times
+from dit_exp.types.diffusion import Process, Times
 
 
 class Importance(nn.Module):

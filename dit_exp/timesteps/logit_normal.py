@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dit_exp.timesteps.warp import Warp
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class LogitNormal(Warp):

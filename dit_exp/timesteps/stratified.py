@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dit_exp.timesteps.warp import Warp
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 
 class Stratified(Warp):

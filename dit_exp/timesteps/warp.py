@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from dit_exp.types import Process, Times
+from dit_exp.types.diffusion import Process, Times
 
 
 class Warp(nn.Module, ABC):

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
@@ -35,17 +34,17 @@ from dit_exp.lr_schedule.constant import Constant
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
+from dit_exp.trainer.losses import Step, finite_rows
 from dit_exp.trainer.profiling import Profile
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
-from dit_exp.trainer.state import TrainState
+from dit_exp.trainer.state import TrainState, training_state
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
-from dit_exp.types import Alignment, Augment, Autoencoder, Batch, DataSet, Model, Network, Tracker
+from dit_exp.types.data import Augment, Autoencoder, Batch, DataSet
+from dit_exp.types.network import Model, Network
+from dit_exp.types.training import Alignment, Tracker
 
 log = logging.getLogger(__name__)
-
-Step = tuple[int, float, dict[str, Tensor], Tensor]
-"""(number, learning rate, losses by name, gradient norm)."""
 
 Visit = tuple[int, Callable[[TrainState], None]]
 """(every so many images, what is then done with the state); 0 is never."""
@@ -350,50 +349,6 @@ class Trainer:
             return False
 
 
-def training_state(
-    model: Model,
-    ema: AveragedModel | None,
-    objective: Prediction,
-    alignment: Alignment,
-    optimizer: Callable[[Iterable[Any]], Optimizer],
-    whole: Callable[[nn.Module], nn.Module],
-) -> TrainState:
-    """The state of a run that starts, its optimizer over all that is trained.
-
-    Parameters have their names, by which muon tells matrices of blocks from others.
-    """
-    groups: list[dict[str, Any]] = [{"params": list(model.named_parameters())}]
-    parts = (("objective", objective), ("alignment", alignment))
-    if beside := [(f"{at}.{name}", p) for at, part in parts for name, p in part.named_parameters()]:
-        groups.append({"params": beside})
-    return TrainState(model, ema, objective, optimizer(groups), whole, alignment)
-
-
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Matrix products in bfloat16 over float32 weights, or plain float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def finite_rows(
-    pending: list[Step],
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Steps as rows of numbers, up to the first that is not finite, and a text about that one.
-
-    A loss is the mean over the processes; the gradient they have met in has one norm.
-    """
-    names = list(pending[0][2])
-    stacked = torch.stack([torch.stack([losses[name] for name in names]) for _, _, losses, _ in pending])
-    means = parallel.mean(stacked).tolist()
-    norms = torch.stack([norm for _, _, _, norm in pending]).tolist()
-    rows: list[dict[str, Any]] = []
-    for (step, rate, _, _), mean, norm in zip(pending, means, norms, strict=True):
-        if not all(map(math.isfinite, (*mean, norm))):
-            said = ", ".join(f"{name} {value}" for name, value in zip(names[1:], mean[1:], strict=True))
-            text = (
-                f"The loss is {mean[0]}{said and f' ({said})'} and the gradient norm {norm} at step {step} "
-                f"(learning rate {rate:.3g})."
-            )
-            return rows, text
-        named = dict(zip(names, mean, strict=True))
-        rows.append({"step": step, **named, "learning_rate": rate, "gradient_norm": norm})
-    return rows, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.checkpoint import load_weights
-from dit_exp.types import Alignment, Model
+from dit_exp.objective.prediction import Prediction
+from dit_exp.types.network import Model
+from dit_exp.types.training import Alignment
 
 
 @dataclass
@@ -71,3 +73,22 @@ class TrainState:
             load_weights(self.ema.module, state["ema"] or state["model"], source)
             self.ema.n_averaged.fill_(state["ema_updates"])
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+
+
+def training_state(
+    model: Model,
+    ema: AveragedModel | None,
+    objective: Prediction,
+    alignment: Alignment,
+    optimizer: Callable[[Iterable[Any]], Optimizer],
+    whole: Callable[[nn.Module], nn.Module],
+) -> TrainState:
+    """The state of a run that starts, its optimizer over all that is trained.
+
+    Parameters have their names, by which muon tells matrices of blocks from others.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(model.named_parameters())}]
+    parts = (("objective", objective), ("alignment", alignment))
+    if beside := [(f"{at}.{name}", p) for at, part in parts for name, p in part.named_parameters()]:
+        groups.append({"params": beside})
+    return TrainState(model, ema, objective, optimizer(groups), whole, alignment)

@@ -23,7 +23,7 @@ from dit_exp.sampler.denoise import on_process_time
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.tracker.none import NoTracker
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Augmented
+from dit_exp.types.data import Augmented
 
 OBJECTIVE = VelocityPrediction(Flow(), Uniform())
 DATA = Digits(image_size=8)

@@ -6,7 +6,7 @@ import torch
 
 from dit_exp.attn.gqa import GroupedQueryAttention
 from dit_exp.attn.rope import RotaryAttention
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 X = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(0))
 

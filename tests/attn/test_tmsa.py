@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dit_exp.attn.tmsa import TimeDependentAttention
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 GRID = TokenGrid(4, 6)
 X = torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from dit_exp.cond.adaln_single import AdaLNSingle
 from dit_exp.cond.cross import CrossAttentionConditioning
 from dit_exp.cond.incontext import InContextClass
 from dit_exp.cond.token import ConditionToken
-from dit_exp.types import Modulation
+from dit_exp.types.network import Modulation
 
 TIME, LABEL = torch.randn(2, 2, 1, 16, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.zeros(2, 5, 16)

@@ -8,7 +8,7 @@ import torch
 
 from dit_exp.data.feed import ArrayFeed
 from dit_exp.errors import UserError
-from dit_exp.types import Batch
+from dit_exp.types.data import Batch
 
 COUNT = 23
 

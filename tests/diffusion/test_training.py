@@ -15,7 +15,7 @@ from oracle import Mixture, network
 
 from dit_exp.objective.prediction import per_image
 from dit_exp.sampler.denoise import on_process_time
-from dit_exp.types import Process
+from dit_exp.types.diffusion import Process
 
 PROCESSES, OBJECTIVES, WEIGHTINGS, TIMESTEPS = (
     sorted(path.stem for path in (CONF / group).glob("*.yaml"))

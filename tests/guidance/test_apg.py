@@ -8,7 +8,7 @@ from echo import NULL, Echo
 
 from dit_exp.guidance.apg import AdaptiveProjectedGuidance, projected
 from dit_exp.guidance.cfg import ClassifierFreeGuidance
-from dit_exp.types import Denoised
+from dit_exp.types.diffusion import Denoised
 
 X = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 T, LABEL = torch.tensor([0.5, 0.7]), torch.tensor([0, 1])

@@ -16,7 +16,7 @@ from dit_exp.errors import UserError
 from dit_exp.model.dit import DiT
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.nn.embed import sincos_2d
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 

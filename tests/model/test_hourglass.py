@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from networks import network, randomized
 
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 
 def test_inner_blocks_see_squares_of_2x2_tokens():

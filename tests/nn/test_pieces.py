@@ -11,7 +11,7 @@ from dit_exp.nn.patch import fold, patchify
 from dit_exp.nn.position import resized
 from dit_exp.nn.relative import RelativeBias
 from dit_exp.nn.rope import angles, rotated
-from dit_exp.types import TokenGrid
+from dit_exp.types.network import TokenGrid
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,7 @@ from dit_exp.process.vp import VP
 from dit_exp.sampler.likelihood import field, log_likelihood
 from dit_exp.sampler.path import Path
 from dit_exp.sampler.walk import stops
-from dit_exp.types import Denoised
+from dit_exp.types.diffusion import Denoised
 
 PROCESSES = [Flow(), GVP(), VP(), SubVP(), EDM(), Linear(), Linear(zero_terminal_snr=True), Cosine()]
 MEAN = torch.tensor([0.2, -0.3, 0.1, 0.4]).double()

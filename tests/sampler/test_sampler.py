@@ -17,7 +17,7 @@ from dit_exp.sampler.ddim import DDIM
 from dit_exp.sampler.ddpm import DDPM
 from dit_exp.sampler.denoise import Denoise
 from dit_exp.sampler.euler import Euler
-from dit_exp.types import Denoised
+from dit_exp.types.diffusion import Denoised
 
 MEAN, STD = 0.3, 0.5
 

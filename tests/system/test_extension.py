@@ -29,7 +29,7 @@ class MeanAttention(nn.Module):
 MODEL = '''
 from torch import Tensor, nn
 
-from dit_exp.types import Model
+from dit_exp.types.network import Model
 
 
 class OneConvolution(Model):

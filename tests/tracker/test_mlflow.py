@@ -14,7 +14,7 @@ import pytest
 from dit_exp.errors import UserError
 from dit_exp.tracker import sender
 from dit_exp.tracker.mlflow import MlflowTracker
-from dit_exp.types import Tracker
+from dit_exp.types.training import Tracker
 
 ROOT = Path(__file__).parents[2]
 

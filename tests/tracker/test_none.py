@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Tracker
+from dit_exp.types.training import Tracker
 
 ROOT = Path(__file__).parents[2]
 

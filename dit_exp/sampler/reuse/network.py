@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dit_exp.device import compiled
 from dit_exp.sampler.reuse.plan import Plan
-from dit_exp.types import Encoded, Model
+from dit_exp.types.network import Encoded, Model
 
 
 def following(model: nn.Module, plan: Plan | None, compile: bool | str = False) -> nn.Module:

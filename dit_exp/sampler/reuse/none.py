@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from dit_exp.sampler.reuse.plan import Alike
-from dit_exp.types import Model
+from dit_exp.types.network import Model
 
 
 class NoReuse:

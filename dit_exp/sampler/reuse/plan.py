@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dit_exp.types import Model
+from dit_exp.types.network import Model
 
 
 class Plan(NamedTuple):
