@@ -64,7 +64,7 @@ class TrainState:
     def load(self, state: dict[str, Any], source: Path) -> None:
         load_weights(self.model, state["model"], source)
         self.objective.load_state_dict(state["objective"])
-        self.alignment.load_state_dict(state.get("alignment", {}))  # older checkpoints know of none
+        self.alignment.load_state_dict(state["alignment"])
         settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):
