@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp.attn.mha import MultiHeadAttention
+from dit_exp.augment.none import NoAugmentation
 from dit_exp.autoencoder.identity import Identity
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.device import compiled
@@ -150,9 +151,9 @@ def our_step(
     optimizer = adamw(model.named_parameters(), lr=RATE)  # type: ignore[arg-type]
     state = TrainState(model, averaged(model, EMA_DECAY), objective, optimizer, lambda module: module)
     forward = on_process_time(compiled(model, compile), process)
-    whole = Identity()
+    whole, augment = Identity(), NoAugmentation()
     return lambda: trainer.train_step(
-        state, forward, objective, whole, batch, device, lambda _: nullcontext()
+        state, forward, objective, whole, batch, device, lambda _: nullcontext(), augment
     )
 
 

@@ -93,7 +93,7 @@ class FeatureScores:
                 f"metrics.scores: {extractor.name} has no {unknown}. Choose from {list(extractor.names)}."
             )
         extractor.network.to(self.device).to(memory_format=torch.channels_last)
-        key = f"{extractor.name} {extractor.sha256} {extractor.resize}"
+        key = f"{extractor.name} {extractor.sha256} {extractor.resize}, batch norms folded"
         with parallel.main_first():
             reference = self.reference = self._reference(data, extractor.dims, key)
         self.distance = FrechetDistance(reference.mu, reference.sigma)

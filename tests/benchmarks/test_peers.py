@@ -63,7 +63,7 @@ def test_both_training_steps_lower_the_loss_of_a_batch(monkeypatch: pytest.Monke
         step = make(network, "fp32", False, batch, CPU)
         torch.manual_seed(0)
         losses = [step() for _ in range(60)]
-        values = [float(v[0] if isinstance(v, tuple) else v) for v in losses]
+        values = [float(v[0]["loss"] if isinstance(v, tuple) else v) for v in losses]
         assert sum(values[-10:]) < 0.9 * sum(values[:10])
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Images
 from dino import dino
+from scored import Images
 from torch import Tensor
 from torch.utils.data import Dataset
 

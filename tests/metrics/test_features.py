@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from composing import composed
-from conftest import Images, random_images
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from scored import Images, random_images
 
 from dit_exp.errors import UserError
 from dit_exp.metrics.features import FeatureScores
