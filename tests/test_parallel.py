@@ -93,6 +93,7 @@ def torchrun(processes: int, *arguments: str, timeout: int = 240) -> subprocess.
     )
 
 
+@pytest.mark.system
 def test_what_processes_tell_each_other(tmp_path: Path):
     script = tmp_path / "talk.py"
     script.write_text(SCRIPT)
@@ -134,6 +135,7 @@ def alone(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.system
 def test_two_processes_train_sample_and_score_as_one_does_bit_for_bit(alone: Path, tmp_path: Path):
     done = torchrun(2, *TINY, f"run_dir={tmp_path}/run", "trainer.max_steps=20")
     assert done.returncode == 0, done.stderr
@@ -164,6 +166,7 @@ def test_two_processes_train_sample_and_score_as_one_does_bit_for_bit(alone: Pat
         assert pictures[0] == pictures[1], name
 
 
+@pytest.mark.system
 def test_shards_of_two_processes_go_on_in_one_and_back_in_two(alone: Path, tmp_path: Path):
     run = tmp_path / "run"
     done = torchrun(2, *TINY, f"run_dir={run}", "trainer.max_steps=10", "trainer.strategy=fsdp")
@@ -189,6 +192,7 @@ def test_shards_of_two_processes_go_on_in_one_and_back_in_two(alone: Path, tmp_p
         assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-4)
 
 
+@pytest.mark.system
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path):
     done = torchrun(2, *TINY, f"run_dir={tmp_path}/run", "trainer.batch_size=33", "trainer.max_steps=2")
     assert done.returncode != 0

@@ -37,6 +37,7 @@ def states(place: Path) -> list[tuple[str, int]]:
     return [(cell.status.state, cell.status.attempts) for cell in folder.read(place).cells]
 
 
+@pytest.mark.system
 def test_a_failed_run_is_listed_and_alone_runs_again(tmp_path: Path):
     words = ["model.heads=4,5", "seed=0,1"]
     done = sweep(tmp_path, *words)
@@ -59,6 +60,7 @@ def test_a_failed_run_is_listed_and_alone_runs_again(tmp_path: Path):
     assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 2
 
 
+@pytest.mark.system
 def test_local_jobs_do_the_same_as_this_process(tmp_path: Path):
     words = ["model.heads=4,5", "run_dir=s", "hydra/launcher=local", "hydra.launcher.at_once=2"]
     done = sweep(tmp_path, *words)
@@ -70,6 +72,7 @@ def test_local_jobs_do_the_same_as_this_process(tmp_path: Path):
     assert "width=32" in Path(failed.status.log).read_text()
 
 
+@pytest.mark.system
 def test_a_directory_of_another_sweep_and_one_in_use_are_refused(tmp_path: Path):
     assert sweep(tmp_path, "seed=0,1", "run_dir=s").returncode == 0
     other = sweep(tmp_path, "seed=2,3", "run_dir=s")
@@ -82,6 +85,7 @@ def test_a_directory_of_another_sweep_and_one_in_use_are_refused(tmp_path: Path)
     assert "is being run by another process" in busy.stderr
 
 
+@pytest.mark.system
 def test_slurm_that_is_not_here_is_said(tmp_path: Path):
     done = sweep(tmp_path, "seed=0,1", "hydra/launcher=slurm", path=str(tmp_path))
     assert done.returncode == 2

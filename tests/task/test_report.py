@@ -19,6 +19,7 @@ def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False)
 
 
+@pytest.mark.system
 def test_the_page_lies_in_the_sweeps_folder_and_in_its_run(tmp_path: Path):
     from mlflow import MlflowClient
 
