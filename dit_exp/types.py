@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """`image` uint8 (B, C, H, W) and `label` int64 (B,), or None where the data has no classes."""
+    """`image` and `label` int64 (B,), or None where the data has no classes.
+
+    `image` is uint8 (B, C, H, W), or, from a cache, the float statistics that an autoencoder made of images.
+    """
 
     image: Tensor
     label: Tensor | None
@@ -167,13 +170,38 @@ class Conditioning(nn.Module):
 
 
 class Autoencoder(Protocol):
-    """Between images in [-1, 1] and what the model sees. `bounds` is the range of a latent, or None."""
+    """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
+
+    bounds      the range of a latent, or None
+    stochastic  whether an image has a distribution of latents and not one
+    """
 
     bounds: tuple[float, float] | None
+    stochastic: bool
 
-    def encode(self, image: Tensor) -> Tensor: ...
-    def decode(self, latent: Tensor) -> Tensor: ...
+    def encode(self, image: Tensor) -> Tensor:
+        """latent(statistics(image), noise), with standard normal noise where it is stochastic."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images; where there is a codebook, latents are quantised here, once."""
+        ...
+
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
+
+    def identity(self) -> str:
+        """A short hash of weights and settings: equal for equal latents."""
+        ...
+
+    def statistics(self, image: Tensor) -> Tensor:
+        """What a cache stores: the raw latent, or mean and standard deviation stacked along the channels
+        (B, 2 c, h, w) where it is stochastic.
+        """
+        ...
+
+    def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        """Statistics and noise (B, c, h, w), None where it is not stochastic -> latents, normalised."""
+        ...
 
 
 class Process(Protocol):
@@ -299,12 +327,15 @@ class Guidance(Protocol):
 
 
 class DataSet(Protocol):
-    """Images and labels. `num_classes` is 0 where there are no labels; `held_out` is a split to test on."""
+    """Images and labels. `num_classes` is 0 where there are no labels; `held_out` is a split to test on, and
+    `flip` tells that a random half of the training images is mirrored.
+    """
 
     num_classes: int
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
     held_out: str
+    flip: bool
 
     def check(self) -> None:
         """Raises UserError for what can be known to be missing without reading any image."""
@@ -314,8 +345,12 @@ class DataSet(Protocol):
         """Shuffled, flipped where asked, endless."""
         ...
 
-    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
-        """The first `count` images of a split in a fixed order, unflipped: uint8 (b, C, H, W) pieces."""
+    def images(self, split: str, count: int | None = None, start: int = 0) -> Iterator[Tensor]:
+        """`count` images of a split from number `start`, in a fixed order, unflipped: uint8 (b, C, H, W)."""
+        ...
+
+    def examples(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+        """The first `count` of what training batches hold, as `images`: images, or their statistics."""
         ...
 
     def labels(self, split: str) -> Tensor | None:

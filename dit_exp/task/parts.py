@@ -33,6 +33,15 @@ class Setting:
 
 
 @dataclass
+class Encoding(Setting):
+    """What a task is handed that reads data through an autoencoder and needs no model."""
+
+    device: torch.device
+    data: DataSet
+    autoencoder: Autoencoder
+
+
+@dataclass
 class Parts(Setting):
     """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
 

@@ -11,12 +11,11 @@ from torch import nn
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
-from dit_exp.images import to_model_range
 from dit_exp.objective.prediction import per_image
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
-from dit_exp.trainer.loop import autocast
+from dit_exp.trainer.loop import autocast, encoded
 
 PIECE = 100
 """Images in a pass: fixed, since what a matrix product rounds depends on the shape of its batch."""
@@ -40,20 +39,21 @@ def check_size(parts: Parts, images: int) -> None:
 def validation_loss(parts: Parts, model: nn.Module, images: int) -> float:
     """Mean squared error over the first `images` held-out images; every process takes its share.
 
-    Image i has noise from the stream i and time i * golden ratio mod 1, which covers [0, 1) evenly for any
-    number of images.
+    Image i has noise from the stream i, from which an autoencoder that draws its latent draws next, and time
+    i * golden ratio mod 1, which covers [0, 1) evenly for any number of images.
     """
     model.eval()
     split, here = parts.data.held_out, parallel.world()
     network = on_process_time(model, parts.process)
     labels = parts.data.labels(split)
-    held_out = torch.cat(list(parts.data.images(split, images)))
+    held_out = torch.cat(list(parts.data.examples(split, images)))
     sums: dict[int, float] = {}
     for start in range(here.rank * PIECE, images, here.size * PIECE):
         index = range(start, min(start + PIECE, images))
-        x0 = parts.autoencoder.encode(to_model_range(held_out[index.start : index.stop].to(parts.device)))
+        draw = ImageNoise(SEED, index, parts.latent_shape, parts.device)
         label = labels[index.start : index.stop].to(parts.device) if labels is not None else None
-        noise = ImageNoise(SEED, index, parts.latent_shape, parts.device)()
+        noise = draw()
+        x0 = encoded(parts.autoencoder, held_out[index.start : index.stop].to(parts.device), draw)
         u = torch.tensor([i * GOLDEN % 1 for i in index], dtype=torch.float32, device=parts.device)
         t = parts.process.times(1 - u)
         alpha, sigma = (per_image(v, x0) for v in parts.process.coefficients(t))

@@ -48,6 +48,19 @@ def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Te
     return torch.where(dropped, null_label, label)
 
 
+@torch.no_grad()
+def encoded(autoencoder: Autoencoder, image: Tensor, noise: Callable[[], Tensor] | None = None) -> Tensor:
+    """What the model sees of a batch: uint8 images, or the statistics of them that a cache has stored.
+
+    noise  standard normal, shaped like the latents, for an autoencoder that draws; None takes torch's stream
+    """
+    statistics = image.float() if image.is_floating_point() else autoencoder.statistics(to_model_range(image))
+    if not autoencoder.stochastic:
+        return autoencoder.latent(statistics, None)
+    mean, _ = statistics.chunk(2, dim=1)
+    return autoencoder.latent(statistics, torch.randn_like(mean) if noise is None else noise())
+
+
 class Trainer:
     """Trains until `max_steps` or `max_minutes`. conf/trainer/default.yaml says what each key means."""
 
@@ -242,7 +255,7 @@ class Trainer:
         labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
         for piece, (image, label) in enumerate(zip(images, labels, strict=True)):
             with piece_of_step(piece):
-                x = autoencoder.encode(to_model_range(image.to(device, non_blocking=True)))
+                x = encoded(autoencoder, image.to(device, non_blocking=True))
                 if label is not None:
                     label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
                 with autocast(device, self.precision):
