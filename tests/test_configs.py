@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from composing import composed
+from encoding import encoding, using
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from dit_exp import checkpoint
 from dit_exp.build import build
 from dit_exp.check import preflight
+from dit_exp.task.cache import cache
 
 PROJECT = Path(__file__).parents[1]
 CHOICES = sorted(p.relative_to(PROJECT / "conf") for p in (PROJECT / "conf").glob("*/*.yaml"))
@@ -35,12 +37,17 @@ COMPANIONS = {
     "task=edit": ["edit=interpolate"],
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
+    "task=cache": ["task.path=latents"],
+    "experiment=celebahq_stage2": ["model.heads=4"],
     "task=sample": [],
     "cond=none": ["attn=tmsa"],
     "cond=incontext": ["cond.start=0"],
     "task=scaling": ["task.sweep=runs/sweep"],
 }
 
+
+# What is built for latents, here of 4x4.
+LATENT = ("data=latents", "experiment=celebahq_stage2")
 
 # Guidances by a second network, and what that one is trained with.
 SECOND = {
@@ -76,7 +83,10 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
     tiny = [o for o in TINY if o.split("=")[0] != str(path.parent)]
     if str(path.parent) == "experiment":
         tiny = ["tracker=none", "metrics=none", "model.width=32", "model.depth=1"]
-    if str(path.parent) == "data" and path.stem != "digits":
+    if choice in LATENT:
+        cache(encoding(tmp_path / "encoding", *using("Halves")), str(tmp_path / "latents"))
+        tiny += [f"data.root={tmp_path}/latents", "model.patch_size=2"]
+    elif str(path.parent) == "data" and path.stem != "digits":
         faces(tmp_path)
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
@@ -147,7 +157,9 @@ def _tried(override: str) -> list[str]:
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.encoded.ClassFolders", "data.encoded.Encoded",
+    "data.encoded.Shards", "data.feed.ArrayFeed", "data.feed.ShuffledFeed", "data.header.Header",
+    "data.latents.LatentFeed", "data.streamed.StreamedData", "data.streamed.StreamedFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
@@ -156,8 +168,8 @@ SHARED = {
     "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
-    "task.parts.Setting",
+    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Encoding",
+    "task.parts.Parts", "task.parts.Setting",
     "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",

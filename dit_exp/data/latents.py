@@ -53,8 +53,7 @@ class Latents(DataSet):
             )
 
     def check(self) -> None:
-        """Raises UserError where a shard is missing or cut short. Reads none."""
-        item = np.dtype(self.header.dtype).itemsize
+        """Raises UserError where a shard is missing or cut short. Reads no latent."""
         for split in self.header.splits:
             count = self.header.shards(split)
             paths = [header.shard_path(self.folder, split, number) for number in range(count)]
@@ -64,9 +63,7 @@ class Latents(DataSet):
                     f"data.root={self.root} is not finished: it has {len(whole)} of {count} shards of "
                     f"{split}. Run its task=cache command again, which goes on."
                 )
-            for number, path in enumerate(paths):
-                if path.stat().st_size < int(np.prod(self.header.array(split, number))) * item:
-                    raise UserError(f"{path} is cut short. Remove it and run its task=cache command again.")
+            self.shards(split)
 
     def size(self, split: str) -> int:
         return self._split(split)["count"]
@@ -100,12 +97,18 @@ class Latents(DataSet):
         return self._original.images(split, count, start)
 
     def shards(self, split: str) -> list[np.ndarray]:
-        """Mapped arrays (n, 1 or 2, C, h, w)."""
+        """Mapped arrays (n, 1 or 2, C, h, w). Raises UserError where one is cut short."""
         self._split(split)
-        return [
-            np.load(header.shard_path(self.folder, split, number), mmap_mode="r")
-            for number in range(self.header.shards(split))
-        ]
+        return [self._shard(split, number) for number in range(self.header.shards(split))]
+
+    def _shard(self, split: str, number: int) -> np.ndarray:
+        path = header.shard_path(self.folder, split, number)
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise UserError(
+                f"{path} is cut short ({error}). Remove it and run its task=cache command again."
+            ) from error
 
     @cached_property
     def _original(self) -> DataSet:

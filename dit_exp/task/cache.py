@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,6 +169,8 @@ def store(shard: np.ndarray, path: Path) -> None:
     try:
         with part.open("wb") as file:
             np.save(file, shard)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -182,8 +185,8 @@ def finish(encoding: Encoding, made: Header, folder: Path) -> None:
     log.info("Mean and standard deviation of each channel of the latents: %s", figures)
     if not all(0.5 < s < 2 for s in std):
         log.warning(
-            "The latents are not of unit size, as diffusion takes them to be. Measure the autoencoder's scale "
-            "on these data."
+            "The latents are not of unit size, as diffusion takes them to be. Measure the autoencoder's "
+            "scale on these data."
         )
 
 
