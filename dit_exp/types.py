@@ -15,10 +15,7 @@ from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """`image` and `label` int64 (B,), or None where the data has no classes.
-
-    `image` is uint8 (B, C, H, W), or, from a cache, the float statistics that an autoencoder made of images.
-    """
+    """`image` uint8 (B, C, H, W), or from a cache float statistics of images; `label` int64 (B,) or None."""
 
     image: Tensor
     label: Tensor | None
@@ -171,6 +168,7 @@ class Conditioning(nn.Module):
 
 class Autoencoder(Protocol):
     """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
+    `encode` is latent(statistics(image), noise); `decode` quantises once where there is a codebook.
 
     bounds      the range of a latent, or None
     stochastic  whether an image has a distribution of latents and not one
@@ -179,14 +177,8 @@ class Autoencoder(Protocol):
     bounds: tuple[float, float] | None
     stochastic: bool
 
-    def encode(self, image: Tensor) -> Tensor:
-        """latent(statistics(image), noise), with standard normal noise where it is stochastic."""
-        ...
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Images; where there is a codebook, latents are quantised here, once."""
-        ...
-
+    def encode(self, image: Tensor) -> Tensor: ...
+    def decode(self, latent: Tensor) -> Tensor: ...
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
 
     def identity(self) -> str:
@@ -194,9 +186,7 @@ class Autoencoder(Protocol):
         ...
 
     def statistics(self, image: Tensor) -> Tensor:
-        """What a cache stores: the raw latent, or mean and standard deviation stacked along the channels
-        (B, 2 c, h, w) where it is stochastic.
-        """
+        """What a cache stores: the raw latent, or where stochastic mean and std (B, 2 c, h, w)."""
         ...
 
     def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
@@ -327,9 +317,7 @@ class Guidance(Protocol):
 
 
 class DataSet(Protocol):
-    """Images and labels. `num_classes` is 0 where there are no labels; `held_out` is a split to test on, and
-    `flip` tells that a random half of the training images is mirrored.
-    """
+    """Images and labels. `num_classes` is 0 without labels, `held_out` a split to test on; `flip`: see train."""
 
     num_classes: int
     class_names: Sequence[str]
