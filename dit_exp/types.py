@@ -168,10 +168,7 @@ class Conditioning(nn.Module):
 
 class Autoencoder(Protocol):
     """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
-    `encode` is latent(statistics(image), noise); `decode` quantises once where there is a codebook.
-
-    bounds      the range of a latent, or None
-    stochastic  whether an image has a distribution of latents and not one
+    `bounds` is a latent's range or None; `stochastic`: an image has a distribution of latents.
     """
 
     bounds: tuple[float, float] | None
@@ -182,7 +179,7 @@ class Autoencoder(Protocol):
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
 
     def identity(self) -> str:
-        """A short hash of weights and settings: equal for equal latents."""
+        """A short hash of weights and settings."""
         ...
 
     def statistics(self, image: Tensor) -> Tensor:
@@ -190,7 +187,7 @@ class Autoencoder(Protocol):
         ...
 
     def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
-        """Statistics and noise (B, c, h, w), None where it is not stochastic -> latents, normalised."""
+        """Statistics, and noise (B, c, h, w) where stochastic -> latents, normalised."""
         ...
 
 
@@ -317,7 +314,7 @@ class Guidance(Protocol):
 
 
 class DataSet(Protocol):
-    """Images and labels. `num_classes` is 0 without labels, `held_out` a split to test on; `flip`: see train."""
+    """Images and labels. `num_classes` is 0 without labels, `held_out` is a split to test on."""
 
     num_classes: int
     class_names: Sequence[str]
