@@ -168,7 +168,8 @@ class Conditioning(nn.Module):
 
 class Autoencoder(Protocol):
     """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
-    `bounds` is a latent's range or None; `stochastic`: an image has a distribution of latents.
+    `bounds` is a latent's range or None; `stochastic`: an image has a distribution of latents; `identity` is
+    a short hash of weights and settings.
     """
 
     bounds: tuple[float, float] | None
@@ -178,9 +179,7 @@ class Autoencoder(Protocol):
     def decode(self, latent: Tensor) -> Tensor: ...
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
 
-    def identity(self) -> str:
-        """A short hash of weights and settings."""
-        ...
+    def identity(self) -> str: ...
 
     def statistics(self, image: Tensor) -> Tensor:
         """What a cache stores: the raw latent, or where stochastic mean and std (B, 2 c, h, w)."""
