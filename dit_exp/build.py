@@ -18,17 +18,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.augment.none import NoAugmentation
+from dit_exp.autoencoder.identity import Identity
+from dit_exp.data.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
-from dit_exp.task.parts import Parts, Setting
+from dit_exp.task.parts import Encoding, Parts, Setting
 from dit_exp.tracker.none import NoTracker
 from dit_exp.types.data import Augment, Autoencoder, DataSet
 from dit_exp.types.diffusion import LabelDenoiser, Process
@@ -41,11 +44,18 @@ FIXED = (
 )  # fmt: skip
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
+MOVABLE = ("autoencoder.checkpoint", "autoencoder.root", "autoencoder.repo")
+"""Where the autoencoder lies, which may change: what it is, its identity tells."""
+
+ENCODED_BY = "autoencoder_identity"
+"""The key of a run's configuration for the identity of its autoencoder."""
+
 
 def run(cfg: DictConfig) -> Any:
     """Builds what the configuration says and runs its task.
 
-    A task whose first argument is `setting` reads what earlier runs have left, and no model is built for it.
+    A task whose first argument is `setting` reads what earlier runs have left, and one whose first is
+    `encoding` reads data through an autoencoder: no model is built for them.
     """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
@@ -57,10 +67,15 @@ def run(cfg: DictConfig) -> Any:
     overrides = list(hydra_config.overrides.task)
     with naming("task"):
         task = instantiate(cfg.task)
-    if "setting" in inspect.signature(task).parameters:
-        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    first = next(iter(inspect.signature(task).parameters))
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if first == "setting":
         with naming("tracker"):
             return task(Setting(config, choices, overrides, run_dir, instantiate(config["tracker"])))
+    if first == "encoding":
+        device = resolve_device(config["device"], parallel.start().local_rank)
+        data, autoencoder = sources(config, choices, device)
+        return task(Encoding(config, choices, overrides, run_dir, NoTracker(), device, data, autoencoder))
     return task(build(cfg, choices, overrides, run_dir))
 
 
@@ -85,11 +100,17 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             "ema_decay": stored["config"]["trainer"]["ema_decay"],
         }
 
-    with naming("data"):
-        data = instantiate(config["data"])
-    with naming("autoencoder"):
-        autoencoder = instantiate(config["autoencoder"])
-    trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
+    data, autoencoder = sources(config, choices, device)
+    config[ENCODED_BY] = autoencoder.identity()
+    if (
+        source is not None
+        and (theirs := stored["config"].get(ENCODED_BY, config[ENCODED_BY])) != config[ENCODED_BY]
+    ):
+        raise UserError(
+            f"checkpoint={cfg.checkpoint} was trained on latents of another autoencoder: {theirs} there, "
+            f"{config[ENCODED_BY]} here. Pass autoencoder.checkpoint= of the one it was trained with."
+        )
+    trained_on = data if source is None else data_of(stored, config, data, f"checkpoint={cfg.checkpoint}")
     process, objective, augment, model = network_of(
         config, autoencoder, trained_on, device, source is not None
     )
@@ -101,6 +122,8 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
                 "not go together. A classifier is trained with task=classifier model=classifier "
                 "objective=classification, and anything else with none of the three."
             )
+    if source is None and isinstance(data, Latents):
+        check_cached(data, choices, augment)
     if source is not None:
         checkpoint.load_weights(model, weights, Path(source["path"]))
     with naming("guidance"):
@@ -159,6 +182,53 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     )
 
 
+def sources(
+    config: dict[str, Any], choices: dict[str, str], device: torch.device
+) -> tuple[DataSet, Autoencoder]:
+    """The data, and the autoencoder on the device.
+
+    Latents bring the autoencoder that made them, unless the configuration names one, and both are entered in
+    it; they are told how to make the data set whose images they were. Raises UserError where the autoencoder
+    is not the latents'.
+    """
+    with naming("data"):
+        data = instantiate(config["data"])
+    with naming("autoencoder"):
+        autoencoder = instantiate(config["autoencoder"])
+        if isinstance(data, Latents):
+            made_by, original = data.header.autoencoder, data.original_config()
+            if isinstance(autoencoder, Identity):
+                config["autoencoder"], choices["autoencoder"] = made_by["config"], made_by["choice"]
+                try:
+                    autoencoder = instantiate(config["autoencoder"])
+                except InstantiationException as error:
+                    raise UserError(
+                        f"The autoencoder that data.root={data.root} was encoded by cannot be built: "
+                        f"{error.__cause__ or error}\nWhere it lies elsewhere, pass "
+                        f"autoencoder={made_by['choice']} with its place."
+                    ) from error
+            data.check_autoencoder(autoencoder)
+            data.original = lambda: instantiate(original)
+    module: Any = autoencoder
+    if isinstance(module, nn.Module):
+        module.to(device).eval().requires_grad_(False)
+    return data, autoencoder
+
+
+def check_cached(data: Latents, choices: dict[str, str], augment: Augment) -> None:
+    """Raises UserError for what needs images in training, of which a cache of latents holds none."""
+    for group, what, off in (
+        ("augment", "augmented", isinstance(augment, NoAugmentation)),
+        ("alignment", "shown to a teacher", choices["alignment"] == "none"),
+    ):
+        if not off:
+            raise UserError(
+                f"{group}={choices[group]} needs images, and data.root={data.root} holds latents, which "
+                f"cannot be {what}. Use {group}=none, or train on the images themselves with "
+                f"data={data.header.data['choice']} autoencoder={data.header.autoencoder['choice']}."
+            )
+
+
 def network_of(
     config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device, trained: bool
 ) -> tuple[Process, Prediction, Augment, Model]:
@@ -211,19 +281,22 @@ def second_network(
                 f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
                 f"a run whose {group} is that of the guided network."
             )
-    trained_on = data_of(stored, data, f"guidance.checkpoint={where}")
+    trained_on = data_of(stored, config, data, f"guidance.checkpoint={where}")
     process, objective, _, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
 
 
-def data_of(stored: dict[str, Any], data: DataSet, where: str) -> DataSet:
+def data_of(stored: dict[str, Any], config: dict[str, Any], data: DataSet, where: str) -> DataSet:
     """What a checkpoint was trained on, whose image size may be another: a model of one size draws others.
 
-    Raises UserError for another number of channels or classes.
+    Where it lies is what the configuration says. Raises UserError for another number of channels or classes.
     """
+    node, here = stored["config"]["data"], config["data"]
+    if node["_target_"] == here["_target_"]:
+        node = node | {key: here[key] for key in PLACES if key in node}
     with naming("data"):
-        theirs = instantiate(stored["config"]["data"])
+        theirs = instantiate(node)
     for what, a, b in (
         ("channels", theirs.image_shape[0], data.image_shape[0]),
         ("classes", theirs.num_classes, data.num_classes),
@@ -279,6 +352,8 @@ def with_checkpoint(
             if group not in FIXED:
                 *path, last = key.split(".")
                 _select(merged, ".".join(path))[last] = now
+            elif key in MOVABLE:
+                merged[group][key.partition(".")[2]] = now
             elif before != now:
                 wrong.append(f"{key}={now} on the command line, {before} in the checkpoint")
     for name in choices.keys() - config.keys():  # chosen inside a group, as sampler.reuse

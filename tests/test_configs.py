@@ -9,6 +9,7 @@ import pytest
 import torch
 from composing import composed
 from dino import dino
+from encoding import encoding, using
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from dit_exp import checkpoint
 from dit_exp.build import build
 from dit_exp.check import preflight
+from dit_exp.task.cache import cache
 
 PROJECT = Path(__file__).parents[1]
 CHOICES = sorted(  # experiments have tests of their own
@@ -40,6 +42,7 @@ COMPANIONS = {
     "task=edit": ["edit=interpolate"],
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
+    "task=cache": ["task.path=latents"],
     "task=sample": [],
     "cond=none": ["attn=tmsa"],
     "cond=incontext": ["cond.start=0"],
@@ -48,6 +51,9 @@ COMPANIONS = {
     "teacher=efficientnet_lite0": ["alignment=repa", "teacher.image_size=32"],
 }
 
+
+# What is built for latents, here of 4x4.
+LATENT = ("data=latents",)
 
 # Guidances by a second network, and what that one is trained with.
 SECOND = {
@@ -81,7 +87,10 @@ def faces(folder: Path) -> None:
 def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_path: Path):
     choice = f"{path.parent}={path.stem}"
     tiny = [o for o in TINY if o.split("=")[0] != str(path.parent)]
-    if str(path.parent) == "data" and path.stem != "digits":
+    if choice in LATENT:
+        cache(encoding(tmp_path / "encoding", *using("Halves")), str(tmp_path / "latents"))
+        tiny += [f"data.root={tmp_path}/latents", "model.patch_size=2"]
+    elif str(path.parent) == "data" and path.stem != "digits":
         faces(tmp_path)
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
@@ -159,7 +168,10 @@ def _tried(override: str) -> list[str]:
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "augment.edm.Geometry", "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "augment.edm.Geometry", "data.arrays.ArrayData", "data.arrays.ParquetData", "data.encoded.ClassFolders",
+    "data.encoded.Encoded", "data.encoded.Shards", "data.feed.ArrayFeed", "data.feed.ShuffledFeed",
+    "data.header.Header", "data.latents.LatentFeed", "data.streamed.StreamedData",
+    "data.streamed.StreamedFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.frechet.FrechetDistance", "metrics.reference.Reference",
@@ -171,8 +183,8 @@ SHARED = {
     "sampler.reuse.plan.Reuse", "sampler.reuse.plan.Sharing",
     "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
-    "task.parts.Setting",
+    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Encoding",
+    "task.parts.Parts", "task.parts.Setting",
     "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "trainer.profiling.Profile",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",

@@ -26,7 +26,7 @@ class NoAlignment(Alignment):
         network: Callable[..., Any],
         x0: Tensor,
         label: Tensor | None,
-        image: Tensor,
+        image: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend and the losses to log by name, all scalars."""
         loss = objective.loss(network, x0, label).mean()

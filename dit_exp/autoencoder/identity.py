@@ -9,6 +9,7 @@ class Identity:
     """Latents are the images themselves, (B, C, H, W) in [-1, 1]."""
 
     bounds = (-1.0, 1.0)
+    stochastic = False
 
     def encode(self, image: Tensor) -> Tensor:
         return image
@@ -18,3 +19,12 @@ class Identity:
 
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         return image_shape
+
+    def identity(self) -> str:
+        return "identity"
+
+    def statistics(self, image: Tensor) -> Tensor:
+        return image
+
+    def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        return statistics

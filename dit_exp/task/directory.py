@@ -37,8 +37,9 @@ PLACES = ("root", "cache", "repo", "weights")
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Holds the run directory for this run alone. Raises UserError where another one has it.
+def locked(run_dir: Path, key: str = "run_dir") -> Iterator[None]:
+    """Holds the run directory, or the folder that another key names, for this run alone. Raises UserError
+    where another one has it.
 
     A cluster that starts a job anew may not yet have ended its first process: there it is waited for.
     """
@@ -53,12 +54,12 @@ def locked(run_dir: Path) -> Iterator[None]:
                     again = "SLURM_RESTART_COUNT" in os.environ
                     if again and time.monotonic() - started > WAIT:  # it goes on well: look in again later
                         raise Stopped(
-                            f"run_dir={run_dir} is in use by this job's first process.", PREEMPTED
+                            f"{key}={run_dir} is in use by this job's first process.", PREEMPTED
                         ) from None
                     if not again:
                         raise UserError(
-                            f"run_dir={run_dir} is in use by another process. "
-                            "Wait for it, or pass another run_dir."
+                            f"{key}={run_dir} is in use by another process. "
+                            f"Wait for it, or pass another {key}."
                         ) from None
                     time.sleep(1)
 

@@ -37,6 +37,15 @@ class Setting:
 
 
 @dataclass
+class Encoding(Setting):
+    """What a task is handed that reads data through an autoencoder and needs no model."""
+
+    device: torch.device
+    data: DataSet
+    autoencoder: Autoencoder
+
+
+@dataclass
 class Parts(Setting):
     """What is aligned in training is aligned by `alignment`, which does nothing where nothing is trained.
 

@@ -29,10 +29,10 @@ from dit_exp.augment.none import NoAugmentation
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
-from dit_exp.images import to_model_range
 from dit_exp.lr_schedule.constant import Constant
 from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
+from dit_exp.trainer.batch import drop_labels, encoded
 from dit_exp.trainer.history import History
 from dit_exp.trainer.losses import Step, finite_rows
 from dit_exp.trainer.profiling import Profile
@@ -48,14 +48,6 @@ log = logging.getLogger(__name__)
 
 Visit = tuple[int, Callable[[TrainState], None]]
 """(every so many images, what is then done with the state); 0 is never."""
-
-
-def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Tensor:
-    """Replaces each label (B,) by the null label with a probability, image by image."""
-    if null_label is None or probability == 0:
-        return label
-    dropped = torch.rand(len(label), device=label.device) < probability
-    return torch.where(dropped, null_label, label)
 
 
 class Trainer:
@@ -288,8 +280,7 @@ class Trainer:
         labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
         for piece, (image, label) in enumerate(zip(images, labels, strict=True)):
             with piece_of_step(piece):
-                image, told = augment(to_model_range(image.to(device, non_blocking=True)))
-                x = autoencoder.encode(image)
+                x, image, told = encoded(autoencoder, image.to(device, non_blocking=True), augment)
                 if label is not None:
                     label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
                 with autocast(device, self.precision):

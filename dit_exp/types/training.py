@@ -30,7 +30,8 @@ class Teacher(Protocol):
 
 class Alignment(nn.Module):
     """What is descended in training: (objective, network, x0, label, image (B, C, H, W) in [-1, 1], of which
-    x0 was encoded) -> the loss, and the losses to log by name, all scalars.
+    x0 was encoded, or None where a cache holds no images) -> the loss, and the losses to log by name, all
+    scalars.
 
     Its parameters are trained with the network's and kept in checkpoints; neither is needed to sample.
     source  who taught, {"teacher": name, "sha256": of its weights}, or empty
