@@ -20,24 +20,30 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dit_exp import checkpoint, parallel
+from dit_exp.autoencoder.convolutional import Convolutional
+from dit_exp.autoencoder.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
-from dit_exp.task.parts import Parts, Setting
+from dit_exp.task.parts import Parts, Setting, Stage
 from dit_exp.tracker.none import NoTracker
 from dit_exp.types import Autoencoder, DataSet, LabelDenoiser, Model, Process
 
 FIXED = ("model", "attn", "cond", "process", "timesteps", "weighting", "objective", "autoencoder")
 """What a trained model is made of; a checkpoint brings it and nothing overrides it."""
 
+MOVABLE = ("autoencoder.checkpoint", "autoencoder.source")
+"""Where weights lie, which may be moved; whether they are the same is checked by their identity."""
+
 
 def run(cfg: DictConfig) -> Any:
     """Builds what the configuration says and runs its task.
 
-    A task whose first argument is `setting` reads what earlier runs have left, and no model is built for it.
+    A task whose first argument is `setting` reads what earlier runs have left, and nothing is built for it;
+    for one whose first is `stage` everything but a model and what goes with it.
     """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
@@ -49,7 +55,68 @@ def run(cfg: DictConfig) -> Any:
         config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         with naming("tracker"):
             return task(Setting(config, choices, overrides, run_dir, instantiate(config["tracker"])))
-    return task(build(cfg, choices, overrides, run_dir))
+    connect = build_stage if "stage" in inspect.signature(task).parameters else build
+    return task(connect(cfg, choices, overrides, run_dir))
+
+
+def build_stage(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Stage:
+    """The parts that train an autoencoder. Raises UserError for parts that do not fit together."""
+    config, device = _begin(cfg, run_dir)
+    if config["checkpoint"] is not None:
+        raise UserError(
+            f"checkpoint= is not for task={choices['task']}. To go on with a run, pass its run_dir; to start "
+            "from an autoencoder's weights, autoencoder.checkpoint=."
+        )
+    with naming("data"):
+        data = instantiate(config["data"])
+    config, choices = with_autoencoder(config, choices, overrides)
+    torch.manual_seed(mix("initial weights", config["seed"]))
+    with naming("autoencoder"):
+        autoencoder = instantiate(config["autoencoder"])
+        if not isinstance(autoencoder, Convolutional):
+            raise UserError(
+                f"autoencoder={choices['autoencoder']} is not trained here. Choose autoencoder=vq, fsq or kl."
+            )
+        autoencoder.latent_shape(data.image_shape)
+    return Stage(
+        config=config,
+        choices=choices,
+        overrides=overrides,
+        run_dir=run_dir,
+        seed=config["seed"],
+        device=device,
+        data=data,
+        autoencoder=autoencoder.to(device),
+        **_tools(config),
+    )
+
+
+def _begin(cfg: DictConfig, run_dir: Path) -> tuple[dict[str, Any], torch.device]:
+    """The configuration as plain values and the device; the processes of a run find each other."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    config["run_dir"] = str(run_dir)
+    if config["seed"] < 0:
+        raise UserError(f"seed={config['seed']} must be 0 or more.")
+    return config, resolve_device(config["device"], parallel.start().local_rank)
+
+
+def _tools(config: dict[str, Any]) -> dict[str, Any]:
+    """What every training needs besides its networks, by the names in task.parts."""
+    with naming("optimizer"):
+        optimizer = instantiate(config["optimizer"])
+        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
+    with naming("trainer"):
+        trainer = instantiate(config["trainer"])
+    with naming("metrics"):
+        metrics = instantiate(config["metrics"])
+    with naming("tracker"):
+        tracker = instantiate(config["tracker"])
+    return {
+        "optimizer": optimizer,
+        "trainer": trainer,
+        "metrics": metrics,
+        "tracker": tracker if parallel.world().main else NoTracker(),
+    }
 
 
 def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
@@ -57,12 +124,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
     Every process of a run calls it; the main one tracks.
     """
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    config["run_dir"] = str(run_dir)
-    if config["seed"] < 0:
-        raise UserError(f"seed={config['seed']} must be 0 or more.")
-    here = parallel.start()
-    device = resolve_device(config["device"], here.local_rank)
+    config, device = _begin(cfg, run_dir)
     source, weights, stored = None, {}, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
@@ -75,8 +137,8 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
     with naming("data"):
         data = instantiate(config["data"])
-    with naming("autoencoder"):
-        autoencoder = instantiate(config["autoencoder"])
+    config, choices = with_autoencoder(config, choices, overrides)
+    autoencoder = autoencoder_of(config, choices, stored, device)
     trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
     process, objective, model = network_of(config, autoencoder, trained_on, device, source is not None)
     with naming("task"):
@@ -99,36 +161,82 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
     with naming("grid"):
         grid = instantiate(config["grid"])
         grid(process, sampler.steps)  # what it refuses, it refuses before any work is done
-    with naming("optimizer"):
-        optimizer = instantiate(config["optimizer"])
-        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
-    with naming("trainer"):
-        trainer = instantiate(config["trainer"])
-    with naming("metrics"):
-        metrics = instantiate(config["metrics"])
-    with naming("tracker"):
-        tracker = instantiate(config["tracker"])
     return Parts(
-        config,
-        choices,
-        overrides,
-        run_dir,
-        tracker if here.main else NoTracker(),
-        config["seed"],
-        device,
-        data,
-        autoencoder,
-        model,
-        process,
-        objective,
-        guidance,
-        sampler,
-        grid,
-        optimizer,
-        trainer,
-        metrics,
-        source,
+        config=config,
+        choices=choices,
+        overrides=overrides,
+        run_dir=run_dir,
+        seed=config["seed"],
+        device=device,
+        data=data,
+        autoencoder=autoencoder,
+        model=model,
+        process=process,
+        objective=objective,
+        guidance=guidance,
+        sampler=sampler,
+        grid=grid,
+        source=source,
+        **_tools(config),
     )
+
+
+def with_autoencoder(
+    config: dict[str, Any], choices: dict[str, str], overrides: list[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration with the autoencoder that autoencoder.checkpoint names, which brings its own choice.
+
+    Raises UserError that lists what the command line says otherwise.
+    """
+    where = config["autoencoder"].get("checkpoint")
+    if where is None:
+        return config, choices
+    _, stored = checkpoint.autoencoder(where)
+    theirs, name = stored["config"]["autoencoder"], stored["choices"]["autoencoder"]
+    given = {override.lstrip("+").split("=", 1)[0] for override in overrides}
+    wrong = [
+        f"{key}: {config['autoencoder'].get(key.partition('.')[2])} on the command line"
+        for key in sorted(given - {"autoencoder.checkpoint"})
+        if key.startswith("autoencoder.")
+        and theirs.get(key.partition(".")[2]) != config["autoencoder"].get(key.partition(".")[2])
+    ]
+    if "autoencoder" in given and choices["autoencoder"] != name:
+        wrong.append(f"autoencoder: {choices['autoencoder']} on the command line, {name} there")
+    if wrong:
+        raise UserError(
+            f"autoencoder.checkpoint={where} was trained otherwise:\n  " + "\n  ".join(wrong) + "\n"
+            "Leave these out: a trained autoencoder brings its own settings."
+        )
+    node = {**theirs, "checkpoint": where}
+    return {**config, "autoencoder": node}, {**choices, "autoencoder": name}
+
+
+def autoencoder_of(
+    config: dict[str, Any], choices: dict[str, str], stored: dict[str, Any], device: torch.device
+) -> Autoencoder:
+    """The autoencoder with its weights, on the device; its identity is kept in the configuration.
+
+    stored  the model's checkpoint, or nothing
+    Raises UserError for one without weights, and for another than the model was trained with.
+    """
+    with naming("autoencoder"):
+        autoencoder = instantiate(config["autoencoder"])
+    if not isinstance(autoencoder, Latents):
+        return autoencoder
+    if isinstance(autoencoder, Convolutional) and not autoencoder.measured:
+        raise UserError(
+            f"autoencoder={choices['autoencoder']} has no weights for task={choices['task']}. Train it with "
+            "task=autoencoder first, then pass autoencoder.checkpoint=RUN_DIR."
+        )
+    config["autoencoder_identity"] = autoencoder.identity()
+    before = stored["config"].get("autoencoder_identity") if stored else None
+    if before not in (None, config["autoencoder_identity"]):
+        raise UserError(
+            f"checkpoint={config['checkpoint']} was trained on latents of the autoencoder {before}, and "
+            f"this one is {config['autoencoder_identity']}. Pass the one it was trained on, as "
+            "autoencoder.checkpoint=RUN_DIR or autoencoder.source=FOLDER."
+        )
+    return autoencoder.to(device).requires_grad_(False).eval()
 
 
 def network_of(
@@ -243,7 +351,7 @@ def with_checkpoint(
                 before, now = _select(stored, key), _select(config, key)
             else:
                 continue
-            if group not in FIXED:
+            if group not in FIXED or key in MOVABLE:
                 *path, last = key.split(".")
                 _select(merged, ".".join(path))[last] = now
             elif before != now:

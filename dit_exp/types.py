@@ -72,20 +72,42 @@ class Encoded(NamedTuple):
     tensors: tuple[Tensor, ...]
 
 
-class Model(nn.Module):
+class Trainable(nn.Module):
+    """What the loop trains.
+
+    null_label     the label that stands for "no class", or None where there is no such row
+    class_dropout  share of training labels that the loop replaces by the null label
+    """
+
+    null_label: int | None = None
+    class_dropout: float = 0.0
+
+
+class Objective(nn.Module):
+    """What a network is trained for. Its parameters are trained with the network's; its state_dict belongs
+    into a checkpoint.
+    """
+
+    def loss(self, network: Any, x0: Tensor, label: Tensor | None) -> Tensor:
+        """Loss of each image, float32 (B,)."""
+        raise NotImplementedError
+
+    def learn(self, gather: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        """What is to be learned of the losses since the last call; called once a step.
+
+        gather  joins a tensor (n,) of every rank to one, in the same order on each
+        """
+
+
+class Model(Trainable):
     """A network (x_t, t, label) -> prediction, and what training and guidance must know of it.
 
-    null_label     the label that stands for "no class", or None if the model has no such row
-    class_dropout  share of training labels that the loop replaces by the null label
     classifies     whether it names the class of a noisy image, and predicts none
     encoder_depth  how many blocks `encode` runs where it is not told, 0 where the model cannot be split
     """
 
     classifies = False
     encoder_depth = 0
-
-    null_label: int | None
-    class_dropout: float
 
     def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
         """Runs the first `depth` blocks alone. Raises ValueError where the model cannot."""
@@ -167,13 +189,53 @@ class Conditioning(nn.Module):
 
 
 class Autoencoder(Protocol):
-    """Between images in [-1, 1] and what the model sees. `bounds` is the range of a latent, or None."""
+    """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
+
+    bounds      the range of a latent, or None
+    stochastic  whether an image has a distribution of latents and not one
+    """
 
     bounds: tuple[float, float] | None
+    stochastic: bool
 
-    def encode(self, image: Tensor) -> Tensor: ...
-    def decode(self, latent: Tensor) -> Tensor: ...
+    def encode(self, image: Tensor) -> Tensor:
+        """latent(statistics(image), noise), with standard normal noise where it is stochastic."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images; where there is a codebook, latents are quantised here, once."""
+        ...
+
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
+
+    def identity(self) -> str:
+        """A short hash of weights and settings: equal for equal latents."""
+        ...
+
+    def statistics(self, image: Tensor) -> Tensor:
+        """What a cache stores: the raw latent, or mean and standard deviation stacked along the channels
+        (B, 2 c, h, w) where it is stochastic.
+        """
+        ...
+
+    def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        """Statistics and noise (B, c, h, w), None where it is not stochastic -> latents, normalised."""
+        ...
+
+
+class Reconstructed(NamedTuple):
+    """What an autoencoder in training makes of images (B, 3, H, W).
+
+    image    (B, 3, H, W)
+    penalty  (B,), what the latents cost beside the images' error: commitment to codes, or nats
+    latent   (B, c, h, w) before it is quantised, without a gradient
+    codes    int64 (B, h, w), the code of each place, or None where there is no codebook
+    """
+
+    image: Tensor
+    penalty: Tensor
+    latent: Tensor
+    codes: Tensor | None = None
 
 
 class Process(Protocol):
@@ -342,8 +404,11 @@ class Metric(Protocol):
 
     num_samples: int
 
-    def prepare(self, data: DataSet) -> None:
-        """Fails early: loads the extractor and the reference statistics before the first sample is drawn."""
+    def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
+        """Fails early: loads the extractor and the reference statistics before the first sample is drawn.
+
+        split, count  the first images of a split, in place of the configured reference
+        """
         ...
 
     def update(self, images: Tensor, start: int = 0) -> None:

@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dit_exp.types import Denoised, Network, Process, Timesteps, Weighting
+from dit_exp.types import Denoised, Network, Objective, Process, Timesteps, Weighting
 from dit_exp.weighting.none import NoWeighting
 
 
@@ -24,7 +24,7 @@ def per_image(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-class Prediction(nn.Module, ABC):
+class Prediction(Objective, ABC):
     """Squared error of a prediction at times drawn by `timesteps`, counted by `weighting`."""
 
     name: str

@@ -33,12 +33,22 @@ class Setting:
 
 
 @dataclass
-class Parts(Setting):
-    """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+class Stage(Setting):
+    """What every training is handed. An autoencoder's needs no more, so for it no model is built."""
 
     seed: int
     device: torch.device
     data: DataSet
+    autoencoder: Any
+    optimizer: Callable[[Iterable[Tensor]], Optimizer]
+    trainer: Trainer
+    metrics: Metric
+
+
+@dataclass
+class Parts(Stage):
+    """`source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+
     autoencoder: Autoencoder
     model: Model
     process: Process
@@ -46,9 +56,6 @@ class Parts(Setting):
     guidance: Guidance
     sampler: Sampler
     grid: Callable[[Process, int], Tensor]
-    optimizer: Callable[[Iterable[Tensor]], Optimizer]
-    trainer: Trainer
-    metrics: Metric
     source: dict[str, Any] | None
 
     @property

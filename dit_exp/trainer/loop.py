@@ -25,14 +25,13 @@ from dit_exp import checkpoint, parallel
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
-from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
-from dit_exp.types import Autoencoder, Batch, DataSet, Model, Network, Tracker
+from dit_exp.types import Autoencoder, Batch, DataSet, Objective, Tracker, Trainable
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +87,9 @@ class Trainer:
 
     def fit(
         self,
-        model: Model,
-        network: Callable[[nn.Module], Network],
-        objective: Prediction,
+        model: Trainable,
+        network: Callable[[nn.Module], Any],
+        objective: Objective,
         autoencoder: Autoencoder,
         data: DataSet,
         optimizer: Callable[[Iterable[Any]], Optimizer],
@@ -103,7 +102,7 @@ class Trainer:
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
-        network  wraps the model (compiled or not) as a function of t in [0, 1]
+        network  wraps the model (compiled or not) as what the objective calls
         config, choices  kept in every checkpoint
         visits   what is done with the state every so many steps; its time is not counted
         Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
@@ -225,8 +224,8 @@ class Trainer:
     def train_step(
         self,
         state: TrainState,
-        forward: Network,
-        objective: Prediction,
+        forward: Any,
+        objective: Objective,
         autoencoder: Autoencoder,
         batch: Batch,
         device: torch.device,

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from dit_exp.checkpoint import load_weights
-from dit_exp.types import Model
+from dit_exp.types import Trainable
 
 
 @dataclass
@@ -23,7 +23,7 @@ class TrainState:
     from a stream of its own number.
     """
 
-    model: Model
+    model: Trainable
     ema: AveragedModel | None
     objective: nn.Module
     optimizer: Optimizer
