@@ -90,7 +90,7 @@ class Convolutional(Latents):
             checkpoints.load_weights(self, stored["model"], path)
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The weight that makes the image's colours; VQGAN compares gradients there."""
         return self.decoder.conv_out.weight
 

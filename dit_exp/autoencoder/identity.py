@@ -8,7 +8,7 @@ from torch import Tensor
 class Identity:
     """Latents are the images themselves, (B, C, H, W) in [-1, 1]."""
 
-    bounds = (-1.0, 1.0)
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
     stochastic = False
 
     def __init__(self, checkpoint: str | None = None) -> None:

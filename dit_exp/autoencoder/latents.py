@@ -25,7 +25,7 @@ class Latents(Trainable, ABC):
     they have not been measured.
     """
 
-    bounds = None
+    bounds: tuple[float, float] | None = None
     stochastic = False
     mean: Tensor
     std: Tensor
@@ -58,8 +58,10 @@ class Latents(Trainable, ABC):
 
     def encode(self, image: Tensor) -> Tensor:
         statistics = self.statistics(image)
-        noise = torch.randn_like(statistics[:, : self.channels]) if self.stochastic else None
-        return self.latent(statistics, noise)
+        if not self.stochastic:
+            return self.latent(statistics)
+        shape = (len(statistics), self.channels, *statistics.shape[2:])
+        return self.latent(statistics, torch.randn(shape, device=image.device, dtype=statistics.dtype))
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.image_of(latent * self.std + self.mean)

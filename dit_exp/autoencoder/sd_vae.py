@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,9 +42,9 @@ class SDVae(Latents):
         return self.network.decode(raw).sample
 
 
-def pretrained(source: str):
+def pretrained(source: str) -> Any:
     """The network with all its weights. Raises UserError where one is missing."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     folder = Path(source).expanduser()
     local = folder.is_dir()
@@ -54,7 +55,7 @@ def pretrained(source: str):
             "folder vae)."
         )
     try:
-        network, found = AutoencoderKL.from_pretrained(
+        loaded: Any = AutoencoderKL.from_pretrained(
             str(folder) if local else source,
             use_safetensors=True,
             low_cpu_mem_usage=False,
@@ -68,6 +69,7 @@ def pretrained(source: str):
             f"autoencoder.source={source} {where} ({reason}). Pass the folder of an AutoencoderKL that "
             "diffusers has saved, or a hub name where a hub can be reached."
         ) from error
+    network, found = loaded
     if incomplete := [*found["missing_keys"], *found["unexpected_keys"]]:
         raise UserError(
             f"autoencoder.source={source} is not a whole autoencoder: {len(incomplete)} weights and the "

@@ -35,8 +35,11 @@ class VQ(Convolutional):
         rotation: bool = False,
         checkpoint: str | None = None,
     ) -> None:
+        from loguru import logger
         from vector_quantize_pytorch import VectorQuantize
 
+        # It warns of a first batch with fewer places than codes; unused codes are restarted here.
+        logger.disable("vector_quantize_pytorch")
         settings = {"channels": channels, "codebook_size": codebook_size, "rotation": rotation}
         super().__init__(settings, channels, widths, layers, attention, groups, checkpoint)
         if codebook_size < 2:

@@ -37,7 +37,8 @@ class LPIPS:
         heads = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate((64, 128, 256, 512, 512))}
         loaded = tensors("vgg", vgg, {key: tuple(value.shape) for key, value in network.state_dict().items()})
         network.load_state_dict(loaded)
-        self.weight, self.layers = weight, network.features[: ENDS[-1]].requires_grad_(False).eval()
+        layers = list(network.features.children())[: ENDS[-1]]
+        self.weight, self.layers = weight, nn.Sequential(*layers).requires_grad_(False).eval()
         self.heads = list(tensors("linear", linear, heads).values())
         self.shift, self.scale = (torch.tensor(value)[:, None, None] for value in (SHIFT, SCALE))
 
