@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from dit_exp import checkpoint
-from dit_exp.build import build
+from dit_exp.build import build, build_stage
 from dit_exp.check import preflight
 
 PROJECT = Path(__file__).parents[1]
@@ -26,6 +26,22 @@ COMPANIONS = {
     "objective=edm": ["process=edm"],
     "grid=respaced": ["sampler.steps=45"],
     "objective=classification": ["model=classifier", "task=classifier"],
+    "autoencoder=vq": ["task=autoencoder"],
+    "autoencoder=vq_small": ["task=autoencoder"],
+    "autoencoder=fsq": ["task=autoencoder"],
+    "autoencoder=fsq_small": ["task=autoencoder"],
+    "autoencoder=kl": ["task=autoencoder"],
+    "task=autoencoder": ["autoencoder=fsq_small"],
+    "perceptual=none": ["task=autoencoder", "autoencoder=fsq_small"],
+    "perceptual=efficientnet": ["task=autoencoder", "autoencoder=fsq_small"],
+    "perceptual=lpips": [
+        "task=autoencoder",
+        "autoencoder=fsq_small",
+        "perceptual.vgg=vgg.pth",
+        "perceptual.linear=lin.pth",
+    ],
+    "discriminator=none": ["task=autoencoder", "autoencoder=fsq_small"],
+    "discriminator=patch": ["task=autoencoder", "autoencoder=fsq_small"],
     "edit=inpaint": ["task=edit", "edit.image=in.png", "edit.mask=[0,0,4,4]"],
     "edit=img2img": ["task=edit", "edit.image=in.png"],
     "edit=interpolate": ["task=edit"],
@@ -58,6 +74,19 @@ def trained(folder: Path, *overrides: str) -> str:
     return str(folder)
 
 
+def published(folder: Path) -> str:
+    """A small autoencoder as diffusers saves it."""
+    from diffusers import AutoencoderKL
+
+    AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 def faces(folder: Path) -> None:
     """A parquet file of four small pictures, as data sets are published."""
     import pyarrow as pa
@@ -76,6 +105,9 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
     tiny = [o for o in TINY if o.split("=")[0] != str(path.parent)]
     if str(path.parent) == "experiment":
         tiny = ["tracker=none", "metrics=none", "model.width=32", "model.depth=1"]
+        if "celeb" in path.stem:
+            faces(tmp_path)
+            tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "data" and path.stem != "digits":
         faces(tmp_path)
         tiny.append(f"data.root={tmp_path}")
@@ -84,6 +116,8 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
     if choice in SECOND:
         whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
         tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")
+    if choice == "autoencoder=sd_vae":
+        tiny.append(f"autoencoder.source={published(tmp_path / 'vae')}")
     if "model=classifier" in COMPANIONS.get(choice, []):
         tiny = [*TINY[:3], "model.width=32"]
     cfg, choices = composed([*tiny, choice, *COMPANIONS.get(choice, [])])
@@ -93,6 +127,10 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
             out = 0 if path.stem == "classifier" else 3
             model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=out, num_classes=10)
         assert next(model.parameters()).is_meta
+        return
+    if choices["task"] == "autoencoder":
+        stage = build_stage(cfg, choices, [], tmp_path)
+        assert stage.autoencoder.latent_shape(stage.data.image_shape)[0] == 4
         return
     parts = build(cfg, choices, [], tmp_path)
     assert parts.model.classifies or parts.model.null_label == (parts.data.num_classes or None)
@@ -147,17 +185,20 @@ def _tried(override: str) -> list[str]:
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
+    "autoencoder.convolutional.Convolutional", "autoencoder.latents.Latents",
     "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.reference.Reference", "model.blocks.Context", "model.stack.Stack",
-    "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
+    "objective.prediction.Prediction", "objective.reconstruction.Codebook",
+    "objective.reconstruction.Discriminator", "objective.reconstruction.Perceptual",
+    "objective.reconstruction.Reading", "objective.reconstruction.Reconstruction", "process.continuous.ContinuousProcess",
     "process.discrete.DiscreteProcess", "process.gaussian.GaussianProcess", "process.sde.LinearRate",
     "sampler.denoise.Denoise",
     "sampler.denoise.NetworkDenoiser", "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
     "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
-    "task.parts.Setting",
+    "task.parts.Setting", "task.parts.Stage", "task.reconstruct.Fidelity",
     "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",

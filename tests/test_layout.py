@@ -21,9 +21,20 @@ FLOORS = (
     ("parallel",),
     ("sharded",),
     ("nn", "checkpoint", "ema", "weighting"),
-    ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
+    (
+        "model",
+        "attn",
+        "cond",
+        "autoencoder",
+        "process",
+        "timesteps",
+        "objective",
+        "data",
+        "tracker",
+        "discriminator",
+    ),
     ("sampler", "grid", "guidance", "metrics", "probe"),
-    ("trainer", "optimizer", "sweep", "scaling", "edit"),
+    ("trainer", "optimizer", "sweep", "scaling", "edit", "perceptual"),
     ("report",),
     ("task",),
     ("build", "check", "cli", "help"),
@@ -35,7 +46,7 @@ LIBRARY = (
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",
-    "huggingface_hub", "scipy", "torchvision", "jinja2",
+    "huggingface_hub", "scipy", "torchvision", "jinja2", "vector_quantize_pytorch", "loguru",
 }  # fmt: skip
 
 
