@@ -21,24 +21,14 @@ FLOORS = (
     ("parallel",),
     ("sharded",),
     ("nn", "checkpoint", "ema", "weighting"),
-    (
-        "model",
-        "attn",
-        "cond",
-        "autoencoder",
-        "process",
-        "timesteps",
-        "objective",
-        "data",
-        "tracker",
-        "discriminator",
-    ),
+    ("model", "attn", "cond", "autoencoder", "discriminator", "process", "timesteps", "objective",
+     "data", "tracker"),
     ("sampler", "grid", "guidance", "metrics", "probe"),
     ("trainer", "optimizer", "sweep", "scaling", "edit", "perceptual"),
     ("report",),
     ("task",),
     ("build", "check", "cli", "help"),
-)
+)  # fmt: skip
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
     "guidance", "probe",
