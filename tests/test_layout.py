@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports from lower floors or its own folder.
 FLOORS = (
     ("errors",),
-    ("messages", "revision"),
+    ("messages", "revision", "learning"),
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dit_exp import checkpoint as checkpoints
 from dit_exp.autoencoder.latents import Latents
-from dit_exp.types import Reconstructed
+from dit_exp.learning import Reconstructed
 
 PIECE = 16
 """Images that are quantised at once where nothing is trained: each of their places meets every code."""

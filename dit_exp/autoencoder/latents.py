@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_exp.types import Trainable
+from dit_exp.learning import Trainable
 
 
 class Latents(Trainable, ABC):

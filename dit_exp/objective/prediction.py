@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dit_exp.types import Denoised, Network, Objective, Process, Timesteps, Weighting
+from dit_exp.learning import Objective
+from dit_exp.types import Denoised, Network, Process, Timesteps, Weighting
 from dit_exp.weighting.none import NoWeighting
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dit_exp.types import Objective, Reconstructed
+from dit_exp.learning import Objective, Reconstructed
 
 
 class Perceptual(Protocol):

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dit_exp.learning import Tracker
 from dit_exp.sweep.folder import SWEEP_FILE, Sweep, lock
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Tracker
 
 log = logging.getLogger(__name__)
 

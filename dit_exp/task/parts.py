@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dit_exp.errors import UserError
+from dit_exp.learning import Tracker
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.walk import Sampler
 from dit_exp.trainer.loop import Trainer
-from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process, Tracker
+from dit_exp.types import Autoencoder, DataSet, Guidance, Metric, Model, Process
 
 
 @dataclass

@@ -25,13 +25,14 @@ from dit_exp import checkpoint, parallel
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.images import to_model_range
+from dit_exp.learning import Objective, Tracker, Trainable
 from dit_exp.seeds import mix
 from dit_exp.trainer.history import History
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
-from dit_exp.types import Autoencoder, Batch, DataSet, Objective, Tracker, Trainable
+from dit_exp.types import Autoencoder, Batch, DataSet
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from dit_exp.checkpoint import load_weights
-from dit_exp.types import Trainable
+from dit_exp.learning import Trainable
 
 
 @dataclass

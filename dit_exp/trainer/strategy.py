@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dit_exp import checkpoint, parallel
-from dit_exp.types import Trainable
+from dit_exp.learning import Trainable
 
 if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp.discriminator.none import NoDiscriminator
+from dit_exp.learning import Reconstructed
 from dit_exp.objective.reconstruction import Reading, Reconstruction
 from dit_exp.perceptual.none import NoPerceptual
-from dit_exp.types import Reconstructed
 
 CODES = 8
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dit_exp.errors import UserError
+from dit_exp.learning import Tracker
 from dit_exp.tracker import sender
 from dit_exp.tracker.mlflow import MlflowTracker
-from dit_exp.types import Tracker
 
 ROOT = Path(__file__).parents[2]
 

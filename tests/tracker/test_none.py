@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dit_exp.learning import Tracker
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types import Tracker
 
 ROOT = Path(__file__).parents[2]
 
