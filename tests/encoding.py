@@ -16,12 +16,15 @@ from dit_exp.tracker.none import NoTracker
 
 
 class Halves(nn.Module):
-    """Latents of half the height and width, doubled; `delay` seconds an image make it slow."""
+    """Latents of half the height and width, doubled; `delay` seconds an image make it slow.
+
+    checkpoint  a key of autoencoder=identity, whose place it takes
+    """
 
     bounds = None
     stochastic = False
 
-    def __init__(self, gain: float = 2.0, delay: float = 0.0) -> None:
+    def __init__(self, gain: float = 2.0, delay: float = 0.0, checkpoint: None = None) -> None:
         super().__init__()
         self.gain, self.delay = nn.Parameter(torch.tensor(float(gain))), delay
         self.decoded: list[int] = []
@@ -78,5 +81,5 @@ def encoding(run_dir: Path, *overrides: str, of: list[str] = SMALL) -> Encoding:
     config, choices = composed(["task=cache", "task.path=unused", *of, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
     device = torch.device("cpu")
-    data, autoencoder = sources(plain, choices, device)  # type: ignore[arg-type]
+    data, autoencoder = sources(plain, choices, [], device)  # type: ignore[arg-type]
     return Encoding(plain, choices, [], run_dir, NoTracker(), device, data, autoencoder)  # type: ignore[arg-type]

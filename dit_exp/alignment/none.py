@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dit_exp.objective.prediction import Prediction
 from dit_exp.types.network import Model
-from dit_exp.types.training import Alignment
+from dit_exp.types.training import Alignment, Objective
 
 
 class NoAlignment(Alignment):
@@ -22,7 +21,7 @@ class NoAlignment(Alignment):
 
     def forward(
         self,
-        objective: Prediction,
+        objective: Objective,
         network: Callable[..., Any],
         x0: Tensor,
         label: Tensor | None,

@@ -15,11 +15,11 @@ from typing import Any
 
 from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Stage
 
 SAME = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
-    "augment", "data", "seed",
+    "augment", "data", "seed", "perceptual", "discriminator",
 )  # fmt: skip
 SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
 """What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
@@ -91,12 +91,12 @@ def terminable(run_dir: Path) -> Iterator[None]:
             signal.signal(number, action)
 
 
-def check(parts: Parts) -> None:
+def check(parts: Stage) -> None:
     """Raises UserError where the directory holds another run. Nothing in it has been changed by then."""
     parallel.from_main(lambda: _check(parts))
 
 
-def _check(parts: Parts) -> None:
+def _check(parts: Stage) -> None:
     import yaml
 
     if not any((parts.run_dir / "checkpoints").glob("step_*[0-9].*")):

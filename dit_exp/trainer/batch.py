@@ -43,7 +43,7 @@ def encoded(
     """What becomes of a batch: uint8 images, or the statistics of images that a cache has stored.
 
     augment  of images alone; None does without
-    noise    standard normal, shaped like the latents, for an autoencoder that draws; None takes torch's stream
+    noise    standard normal, shaped like the latents, for an autoencoder that draws; None: torch's stream
     """
     image, told = None, {}
     if batch.is_floating_point():

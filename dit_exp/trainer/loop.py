@@ -30,7 +30,6 @@ from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
 from dit_exp.lr_schedule.constant import Constant
-from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
 from dit_exp.trainer.batch import drop_labels, encoded
 from dit_exp.trainer.history import History
@@ -41,8 +40,8 @@ from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState, training_state
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
 from dit_exp.types.data import Augment, Autoencoder, Batch, DataSet
-from dit_exp.types.network import Model, Network
-from dit_exp.types.training import Alignment, Tracker
+from dit_exp.types.network import Trainable
+from dit_exp.types.training import Alignment, Objective, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +113,9 @@ class Trainer:
 
     def fit(
         self,
-        model: Model,
-        network: Callable[[nn.Module], Network],
-        objective: Prediction,
+        model: Trainable,
+        network: Callable[[nn.Module], Any],
+        objective: Objective,
         autoencoder: Autoencoder,
         data: DataSet,
         optimizer: Callable[[Iterable[Any]], Optimizer],
@@ -131,7 +130,7 @@ class Trainer:
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
-        network  wraps the model (compiled or not) as a function of t in [0, 1]
+        network  wraps the model (compiled or not) as what the objective calls
         config, choices  kept in every checkpoint
         visits   what is done with the state every so many images; its time is not counted
         augment, alignment  None is to do without
@@ -262,8 +261,8 @@ class Trainer:
     def train_step(
         self,
         state: TrainState,
-        forward: Network,
-        objective: Prediction,
+        forward: Any,
+        objective: Objective,
         autoencoder: Autoencoder,
         batch: Batch,
         device: torch.device,

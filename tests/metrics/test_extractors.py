@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Images
-from dino import dino
+from published import dino
 from torch import Tensor
 from torch.utils.data import Dataset
 

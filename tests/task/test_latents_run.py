@@ -85,7 +85,7 @@ def test_a_run_s_autoencoder_is_checked_where_the_data_are_images(root: Path, tm
     stored = torch.load(next((tmp_path / "pixels" / "checkpoints").glob("*.pt")), weights_only=True)
     stored["config"]["autoencoder_identity"] = "halves 3.0"
     checkpoint.save(stored, checkpoint.path_of(tmp_path / "other", 1), keep=1)
-    with pytest.raises(UserError, match=r"of another autoencoder: halves 3\.0 there, halves 2\.0 here"):
+    with pytest.raises(UserError, match=r"of the autoencoder halves 3\.0, and this one is halves 2\.0"):
         parts(tmp_path / "out", "tracker=none", f"checkpoint={tmp_path}/other")
 
 
