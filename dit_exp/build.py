@@ -23,7 +23,6 @@ from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.augment.none import NoAugmentation
 from dit_exp.autoencoder.convolutional import Convolutional
-from dit_exp.autoencoder.identity import Identity
 from dit_exp.data.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
@@ -224,32 +223,36 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 def sources(
     config: dict[str, Any], choices: dict[str, str], overrides: list[str], device: torch.device
 ) -> tuple[DataSet, Autoencoder]:
-    """The data, and the autoencoder on the device, whose configuration and choice are entered where it is not
-    the command line that names it.
+    """The data, and the autoencoder on the device, whose configuration and choice are entered where another
+    run or a cache brings them.
 
-    Latents bring the autoencoder that made them, unless one is named, and are told how to make the data set
-    whose images they were. Raises UserError where the autoencoder is not the latents', and for one without
-    weights.
+    Latents bring the autoencoder that made them, unless a checkpoint or the command line names one, and are
+    told how to make the data set whose images they were. Raises UserError where the autoencoder is not the
+    latents', and for one without weights.
     """
     with naming("data"):
         data = instantiate(config["data"])
-    config["autoencoder"], choices["autoencoder"] = trained_autoencoder(config, choices, overrides)
+    given = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides}
+    if isinstance(data, Latents) and config["checkpoint"] is None and "autoencoder" not in given:
+        made_by = data.header.autoencoder
+        config["autoencoder"], choices["autoencoder"] = made_by["config"], made_by["choice"]
+    else:
+        config["autoencoder"], choices["autoencoder"] = trained_autoencoder(config, choices, overrides)
     with naming("autoencoder"):
-        autoencoder = instantiate(config["autoencoder"])
-        if isinstance(data, Latents):
-            made_by, original = data.header.autoencoder, data.original_config()
-            if isinstance(autoencoder, Identity):
-                config["autoencoder"], choices["autoencoder"] = made_by["config"], made_by["choice"]
-                try:
-                    autoencoder = instantiate(config["autoencoder"])
-                except InstantiationException as error:
-                    raise UserError(
-                        f"The autoencoder that data.root={data.root} was encoded by cannot be built: "
-                        f"{error.__cause__ or error}\nWhere it lies elsewhere, pass "
-                        "autoencoder.checkpoint=RUN_DIR, or autoencoder=sd_vae autoencoder.source=FOLDER."
-                    ) from error
-            data.check_autoencoder(autoencoder)
-            data.original = lambda: instantiate(original)
+        try:
+            autoencoder = instantiate(config["autoencoder"])
+        except InstantiationException as error:
+            if not isinstance(data, Latents):
+                raise
+            raise UserError(
+                f"The autoencoder that data.root={data.root} was encoded by cannot be built: "
+                f"{error.__cause__ or error}\nWhere it lies elsewhere, pass "
+                "autoencoder.checkpoint=RUN_DIR, or autoencoder=sd_vae autoencoder.source=FOLDER."
+            ) from error
+    if isinstance(data, Latents):
+        data.check_autoencoder(autoencoder)
+        original = data.original_config()
+        data.original = lambda: instantiate(original)
     if isinstance(autoencoder, Convolutional) and not autoencoder.measured:
         raise UserError(
             f"autoencoder={choices['autoencoder']} has no weights for task={choices['task']}. Train it with "

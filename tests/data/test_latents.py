@@ -149,6 +149,12 @@ def test_an_autoencoder_that_is_gone_is_named_with_its_cache(halves: Path, tmp_p
         parts(copy, tmp_path / "run")
 
 
+def test_the_cache_s_autoencoder_stands_before_that_of_an_experiment(halves: Path, tmp_path: Path):
+    run = parts(halves, tmp_path, "experiment=dit_s_8_256")
+    assert (run.choices["autoencoder"], run.autoencoder.identity()) == ("identity", "halves 2.0")
+    assert run.model.grid == (2, 2)
+
+
 def test_a_patch_that_does_not_divide_the_latent_is_refused(halves: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"The input is 4x4, and model\.patch_size=8 does not divide it"):
         parts(halves, tmp_path, "model.patch_size=8")
