@@ -6,7 +6,6 @@ output channels from the objective, the null label from the model.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,34 +17,36 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from dit_exp import checkpoint, parallel
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.augment.none import NoAugmentation
+from dit_exp.autoencoder.convolutional import Convolutional
+from dit_exp.data.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
+from dit_exp.inherited import MOVABLE, trained_autoencoder, with_checkpoint
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
 from dit_exp.task.directory import PLACES
-from dit_exp.task.parts import Parts, Setting
+from dit_exp.task.parts import Encoding, Parts, Setting, Stage
 from dit_exp.tracker.none import NoTracker
 from dit_exp.types.data import Augment, Autoencoder, DataSet
 from dit_exp.types.diffusion import LabelDenoiser, Process
 from dit_exp.types.network import Model
 from dit_exp.types.training import Alignment
 
-FIXED = (
-    "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
-    "augment",
-)  # fmt: skip
-"""What a trained model is made of; a checkpoint brings it and nothing overrides it."""
+ENCODED_BY = "autoencoder_identity"
+"""The key of a run's configuration for the identity of its autoencoder."""
 
 
 def run(cfg: DictConfig) -> Any:
     """Builds what the configuration says and runs its task.
 
-    A task whose first argument is `setting` reads what earlier runs have left, and no model is built for it.
+    The first argument of a task says what it is handed: `setting`, which reads what earlier runs have left,
+    `encoding`, which reads data through an autoencoder, `stage`, which trains one, or all parts.
     """
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
@@ -57,11 +58,79 @@ def run(cfg: DictConfig) -> Any:
     overrides = list(hydra_config.overrides.task)
     with naming("task"):
         task = instantiate(cfg.task)
-    if "setting" in inspect.signature(task).parameters:
-        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    first = next(iter(inspect.signature(task).parameters))
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if first == "setting":
         with naming("tracker"):
             return task(Setting(config, choices, overrides, run_dir, instantiate(config["tracker"])))
-    return task(build(cfg, choices, overrides, run_dir))
+    if first == "encoding":
+        config, device = _begin(cfg, run_dir)
+        data, autoencoder = sources(config, choices, overrides, device)
+        check_images(data, f"task={choices['task']}")
+        return task(Encoding(config, choices, overrides, run_dir, NoTracker(), device, data, autoencoder))
+    connect = build_stage if first == "stage" else build
+    return task(connect(cfg, choices, overrides, run_dir))
+
+
+def build_stage(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Stage:
+    """The parts that train an autoencoder. Raises UserError for parts that do not fit together."""
+    config, device = _begin(cfg, run_dir)
+    if config["checkpoint"] is not None:
+        raise UserError(
+            f"checkpoint= is not for task={choices['task']}. To go on with a run, pass its run_dir; to start "
+            "from an autoencoder's weights, autoencoder.checkpoint=."
+        )
+    with naming("data"):
+        data = instantiate(config["data"])
+    check_images(data, f"task={choices['task']}")
+    config["autoencoder"], choices["autoencoder"] = trained_autoencoder(config, choices, overrides)
+    torch.manual_seed(mix("initial weights", config["seed"]))
+    with naming("autoencoder"):
+        autoencoder = instantiate(config["autoencoder"])
+        if not isinstance(autoencoder, Convolutional):
+            raise UserError(
+                f"autoencoder={choices['autoencoder']} is not trained here. Choose autoencoder=vq, fsq or kl."
+            )
+        autoencoder.latent_shape(data.image_shape)
+    return Stage(
+        config=config,
+        choices=choices,
+        overrides=overrides,
+        run_dir=run_dir,
+        seed=config["seed"],
+        device=device,
+        data=data,
+        autoencoder=autoencoder.to(device),
+        **_tools(config),
+    )
+
+
+def _begin(cfg: DictConfig, run_dir: Path) -> tuple[dict[str, Any], torch.device]:
+    """The configuration as plain values and the device; the processes of a run find each other."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    config["run_dir"] = str(run_dir)
+    if config["seed"] < 0:
+        raise UserError(f"seed={config['seed']} must be 0 or more.")
+    return config, resolve_device(config["device"], parallel.start().local_rank)
+
+
+def _tools(config: dict[str, Any]) -> dict[str, Any]:
+    """What every training needs besides its networks, by the names in task.parts."""
+    with naming("optimizer"):
+        optimizer = instantiate(config["optimizer"])
+        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
+    with naming("trainer"):
+        trainer = instantiate(config["trainer"])
+    with naming("metrics"):
+        metrics = instantiate(config["metrics"])
+    with naming("tracker"):
+        tracker = instantiate(config["tracker"])
+    return {
+        "optimizer": optimizer,
+        "trainer": trainer,
+        "metrics": metrics,
+        "tracker": tracker if parallel.world().main else NoTracker(),
+    }
 
 
 def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_dir: Path) -> Parts:
@@ -69,12 +138,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
 
     Every process of a run calls it; the main one tracks.
     """
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    config["run_dir"] = str(run_dir)
-    if config["seed"] < 0:
-        raise UserError(f"seed={config['seed']} must be 0 or more.")
-    here = parallel.start()
-    device = resolve_device(config["device"], here.local_rank)
+    config, device = _begin(cfg, run_dir)
     source, weights, stored = None, {}, {}
     if config["checkpoint"] is not None:
         path, stored = checkpoint.find(config["checkpoint"])
@@ -85,11 +149,16 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             "ema_decay": stored["config"]["trainer"]["ema_decay"],
         }
 
-    with naming("data"):
-        data = instantiate(config["data"])
-    with naming("autoencoder"):
-        autoencoder = instantiate(config["autoencoder"])
-    trained_on = data if source is None else data_of(stored, data, f"checkpoint={cfg.checkpoint}")
+    data, autoencoder = sources(config, choices, overrides, device)
+    identity = config[ENCODED_BY] = autoencoder.identity()
+    before = stored["config"].get(ENCODED_BY, identity) if source is not None else identity
+    if before != identity:
+        raise UserError(
+            f"checkpoint={cfg.checkpoint} was trained on latents of the autoencoder {before}, and this one "
+            f"is {identity}. Pass the one it was trained on, as autoencoder.checkpoint=RUN_DIR or "
+            "autoencoder.source=FOLDER."
+        )
+    trained_on = data if source is None else data_of(stored, config, data, f"checkpoint={cfg.checkpoint}")
     process, objective, augment, model = network_of(
         config, autoencoder, trained_on, device, source is not None
     )
@@ -119,44 +188,89 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             aligning = instantiate(config["alignment"])
             torch.manual_seed(mix("initial projector", config["seed"]))
             alignment = aligning(model=model, channels=data.image_shape[0]).to(device)
+        if not isinstance(augment, NoAugmentation):
+            check_images(data, f"augment={choices['augment']}")
+        if not isinstance(alignment, NoAlignment):
+            check_images(data, f"alignment={choices['alignment']}")
     with naming("sampler.reuse"):
         reuse = instantiate(config["sampler"]["reuse"])
         blank = torch.zeros(1, *autoencoder.latent_shape(data.image_shape), device=device)
         label = torch.zeros(1, dtype=torch.long, device=device) if data.num_classes else None
         reuse.check(model, blank, blank.new_ones(1), label)
-    with naming("optimizer"):
-        optimizer = instantiate(config["optimizer"])
-        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
-    with naming("trainer"):
-        trainer = instantiate(config["trainer"])
-    with naming("metrics"):
-        metrics = instantiate(config["metrics"])
-    with naming("tracker"):
-        tracker = instantiate(config["tracker"])
     return Parts(
-        config,
-        choices,
-        overrides,
-        run_dir,
-        tracker if here.main else NoTracker(),
-        config["seed"],
-        device,
-        data,
-        augment,
-        autoencoder,
-        model,
-        process,
-        objective,
-        alignment,
-        guidance,
-        sampler,
-        reuse,
-        grid,
-        optimizer,
-        trainer,
-        metrics,
-        source,
+        config=config,
+        choices=choices,
+        overrides=overrides,
+        run_dir=run_dir,
+        seed=config["seed"],
+        device=device,
+        data=data,
+        augment=augment,
+        autoencoder=autoencoder,
+        model=model,
+        process=process,
+        objective=objective,
+        alignment=alignment,
+        guidance=guidance,
+        sampler=sampler,
+        reuse=reuse,
+        grid=grid,
+        source=source,
+        **_tools(config),
     )
+
+
+def sources(
+    config: dict[str, Any], choices: dict[str, str], overrides: list[str], device: torch.device
+) -> tuple[DataSet, Autoencoder]:
+    """The data, and the autoencoder on the device, whose configuration and choice are entered where another
+    run or a cache brings them.
+
+    Latents bring the autoencoder that made them, unless a checkpoint or the command line names one, and are
+    told how to make the data set whose images they were. Raises UserError where the autoencoder is not the
+    latents', and for one without weights.
+    """
+    with naming("data"):
+        data = instantiate(config["data"])
+    given = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides}
+    if isinstance(data, Latents) and config["checkpoint"] is None and "autoencoder" not in given:
+        made_by = data.header.autoencoder
+        config["autoencoder"], choices["autoencoder"] = made_by["config"], made_by["choice"]
+    else:
+        config["autoencoder"], choices["autoencoder"] = trained_autoencoder(config, choices, overrides)
+    with naming("autoencoder"):
+        try:
+            autoencoder = instantiate(config["autoencoder"])
+        except InstantiationException as error:
+            if not isinstance(data, Latents):
+                raise
+            raise UserError(
+                f"The autoencoder that data.root={data.root} was encoded by cannot be built: "
+                f"{error.__cause__ or error}\nWhere it lies elsewhere, pass "
+                "autoencoder.checkpoint=RUN_DIR, or autoencoder=sd_vae autoencoder.source=FOLDER."
+            ) from error
+    if isinstance(data, Latents):
+        data.check_autoencoder(autoencoder)
+        original = data.original_config()
+        data.original = lambda: instantiate(original)
+    if isinstance(autoencoder, Convolutional) and not autoencoder.measured:
+        raise UserError(
+            f"autoencoder={choices['autoencoder']} has no weights for task={choices['task']}. Train it with "
+            "task=autoencoder first, then pass autoencoder.checkpoint=RUN_DIR."
+        )
+    module: Any = autoencoder
+    if isinstance(module, nn.Module):
+        module.to(device).eval().requires_grad_(False)
+    return data, autoencoder
+
+
+def check_images(data: DataSet, what: str) -> None:
+    """Raises UserError for what needs images where the data are a cache of latents, which holds none."""
+    if isinstance(data, Latents):
+        raise UserError(
+            f"{what} needs images, and data.root={data.root} holds latents alone. Leave it out, or pass the "
+            f"images that the latents are of: data={data.header.data['choice']} with the same autoencoder."
+        )
 
 
 def network_of(
@@ -204,26 +318,29 @@ def second_network(
         different = [
             f"{group}.{key}={theirs.get(key)} there, {ours.get(key)} here"
             for key in sorted((theirs.keys() | ours.keys()) - set(PLACES))
-            if theirs.get(key) != ours.get(key)
+            if theirs.get(key) != ours.get(key) and f"{group}.{key}" not in MOVABLE
         ]
         if different:
             raise UserError(
                 f"guidance.checkpoint={where} was trained with another {group}: {'; '.join(different)}. Pass "
                 f"a run whose {group} is that of the guided network."
             )
-    trained_on = data_of(stored, data, f"guidance.checkpoint={where}")
+    trained_on = data_of(stored, config, data, f"guidance.checkpoint={where}")
     process, objective, _, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
     return NetworkDenoiser(on_process_time(model.eval(), process), objective)
 
 
-def data_of(stored: dict[str, Any], data: DataSet, where: str) -> DataSet:
+def data_of(stored: dict[str, Any], config: dict[str, Any], data: DataSet, where: str) -> DataSet:
     """What a checkpoint was trained on, whose image size may be another: a model of one size draws others.
 
-    Raises UserError for another number of channels or classes.
+    Where it lies is what the configuration says. Raises UserError for another number of channels or classes.
     """
+    node, here = stored["config"]["data"], config["data"]
+    if node["_target_"] == here["_target_"]:
+        node = node | {key: here[key] for key in PLACES if key in node}
     with naming("data"):
-        theirs = instantiate(stored["config"]["data"])
+        theirs = instantiate(node)
     for what, a, b in (
         ("channels", theirs.image_shape[0], data.image_shape[0]),
         ("classes", theirs.num_classes, data.num_classes),
@@ -250,56 +367,3 @@ def naming(node: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(f"{error} (from the group {node})") from error
-
-
-def with_checkpoint(
-    config: dict[str, Any], choices: dict[str, str], overrides: list[str], source: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration and choices of a checkpoint, changed where the command line says so.
-
-    A group that the command line chooses is taken from it; of another one single keys are changed. The
-    tracker is the command line's. The groups in FIXED stay: raises UserError that lists what disagrees.
-    """
-    given = [override.lstrip("+").split("=", 1)[0] for override in overrides]
-    if "experiment" in given:
-        raise UserError("checkpoint= brings its own experiment. Leave experiment= out.")
-    stored, stored_choices = source["config"], source["choices"]
-    merged, kept, wrong = dict(config), dict(choices), []
-    for group in stored_choices.keys() & config.keys() - {"task", "tracker"}:
-        if group in given and group not in FIXED:
-            continue
-        merged[group], kept[group] = copy.deepcopy(stored[group]), stored_choices[group]
-        for key in sorted(given):  # a part that is chosen inside a group before that part's keys
-            if key == group:
-                before, now = stored_choices[group], choices[group]
-            elif key.startswith(f"{group}."):
-                before, now = _select(stored, key), _select(config, key)
-            else:
-                continue
-            if group not in FIXED:
-                *path, last = key.split(".")
-                _select(merged, ".".join(path))[last] = now
-            elif before != now:
-                wrong.append(f"{key}={now} on the command line, {before} in the checkpoint")
-    for name in choices.keys() - config.keys():  # chosen inside a group, as sampler.reuse
-        group, _, key = name.partition(".")
-        if not {name, group} & set(given):
-            kept[name] = stored_choices.get(name, choices[name])
-            merged[group].setdefault(key, config[group][key])  # runs older than the choice
-    for node in merged.values():  # where things lie on this machine, not on the one that trained
-        if isinstance(node, dict):
-            node |= {key: config[key] for key in ("cache", "device") if key in node and key not in given}
-    if wrong:
-        raise UserError(
-            f"checkpoint={config['checkpoint']} was trained otherwise:\n  " + "\n  ".join(wrong) + "\n"
-            f"Leave these out: {', '.join(FIXED)} come from the checkpoint."
-        )
-    return merged, kept
-
-
-def _select(config: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key, or None."""
-    node: Any = config
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node

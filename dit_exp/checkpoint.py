@@ -23,6 +23,9 @@ from dit_exp.errors import UserError
 
 FILE, SHARDS = ".pt", ".shards"
 
+AUTOENCODER = "autoencoder.pt"
+"""What a run of task=autoencoder leaves: averaged weights with the scale of their latents."""
+
 log = logging.getLogger(__name__)
 
 
@@ -230,6 +233,28 @@ def find(where: str) -> tuple[Path, dict[str, Any]]:
             "run that has saved one."
         )
     return found
+
+
+def autoencoder(where: str) -> tuple[Path, dict[str, Any]]:
+    """What `autoencoder.checkpoint=` names: the run of a trained autoencoder, or the file that it has left.
+
+    Raises UserError for anything else, as for a run that has not come to its end.
+    """
+    path = Path(where).expanduser()
+    path = path / AUTOENCODER if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(
+            f"autoencoder.checkpoint={where} holds no trained autoencoder: there is no file {path}. Pass the "
+            "directory of a run of task=autoencoder that has come to its end; the same command ends one that "
+            "was stopped."
+        )
+    stored = load(path)
+    if path.name != AUTOENCODER or "checkpoint" not in stored["config"].get("autoencoder", {}):
+        raise UserError(
+            f"autoencoder.checkpoint={where} is no trained autoencoder. Pass the directory of a run of "
+            f"task=autoencoder, or its {AUTOENCODER}; what stands in checkpoints/ has no measured scale."
+        )
+    return path, stored
 
 
 def published(where: str) -> dict[str, Tensor]:

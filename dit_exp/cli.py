@@ -23,6 +23,9 @@ from dit_exp.messages import FULL_ERROR, explain
 
 INTERRUPTED = 130
 
+OF_TASK = {"sweep": "task.sweep", "cache.path": "task.path"}
+"""Keys of a task by the names that they have on the command line."""
+
 
 def run(main: Callable[[], object]) -> int:
     """Runs a `hydra.main` function and returns the exit code.
@@ -30,7 +33,8 @@ def run(main: Callable[[], object]) -> int:
     Where the user has set HYDRA_FULL_ERROR=1, exceptions pass as they are.
     """
     # `+sweep=NAME` chooses a sweep to run; `sweep=PARENT` is one that was run, for the task to read.
-    sys.argv[1:] = words = [f"task.{word}" if word.startswith("sweep=") else word for word in sys.argv[1:]]
+    # `cache` is the folder for decoded data; `cache.path=DIR` is where task=cache puts latents.
+    sys.argv[1:] = words = [_of_task(word) for word in sys.argv[1:]]
     if not any(word.startswith("run_dir=") for word in words):
         os.environ["DIT_EXP_SWEEP_DIR"] = f"runs/sweeps/{sweep_name(words)}"
     if os.environ.get(FULL_ERROR) == "1":
@@ -60,6 +64,11 @@ def run(main: Callable[[], object]) -> int:
     rank = parallel.world().rank
     print(f"Process {rank}: {text}" if rank else text, file=sys.stderr)
     return code
+
+
+def _of_task(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{OF_TASK[key]}={value}" if key in OF_TASK else word
 
 
 def _register_launchers() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
+SHARED = PROJECT / "../shared/data"
 os.environ["DIT_EXP_HOME"] = str(PROJECT)
 
 
@@ -23,3 +24,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIT_EXP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> str:
+    folder = SHARED / "cifar10"
+    if not folder.is_dir():
+        pytest.skip("no shared/data/cifar10 beside the repository")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def celeba() -> Path:
+    folder = SHARED / "celeba"
+    if not folder.is_dir():
+        pytest.skip("no shared/data/celeba beside the repository")
+    return folder

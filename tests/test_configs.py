@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from composing import composed
-from dino import dino
+from encoding import encoding, using
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from published import dino, vae
 
 from dit_exp import checkpoint
-from dit_exp.build import build
+from dit_exp.build import build, build_stage
 from dit_exp.check import preflight
+from dit_exp.task.cache import cache
 
 PROJECT = Path(__file__).parents[1]
 CHOICES = sorted(  # experiments have tests of their own
@@ -31,6 +33,22 @@ COMPANIONS = {
     "objective=edm": ["process=edm"],
     "grid=respaced": ["sampler.steps=45"],
     "objective=classification": ["model=classifier", "task=classifier"],
+    "autoencoder=vq": ["task=autoencoder"],
+    "autoencoder=vq_small": ["task=autoencoder"],
+    "autoencoder=fsq": ["task=autoencoder"],
+    "autoencoder=fsq_small": ["task=autoencoder"],
+    "autoencoder=kl": ["task=autoencoder"],
+    "task=autoencoder": ["autoencoder=fsq_small"],
+    "perceptual=none": ["task=autoencoder", "autoencoder=fsq_small"],
+    "perceptual=efficientnet": ["task=autoencoder", "autoencoder=fsq_small"],
+    "perceptual=lpips": [
+        "task=autoencoder",
+        "autoencoder=fsq_small",
+        "perceptual.vgg=vgg.pth",
+        "perceptual.linear=lin.pth",
+    ],
+    "discriminator=none": ["task=autoencoder", "autoencoder=fsq_small"],
+    "discriminator=patch": ["task=autoencoder", "autoencoder=fsq_small"],
     "edit=inpaint": ["task=edit", "edit.image=in.png", "edit.mask=[0,0,4,4]"],
     "edit=img2img": ["task=edit", "edit.image=in.png"],
     "edit=interpolate": ["task=edit"],
@@ -40,6 +58,7 @@ COMPANIONS = {
     "task=edit": ["edit=interpolate"],
     "task=classifier": ["model=classifier", "objective=classification"],
     "task=report": ["task.sweep=runs/sweep"],
+    "task=cache": ["task.path=latents"],
     "task=sample": [],
     "cond=none": ["attn=tmsa"],
     "cond=incontext": ["cond.start=0"],
@@ -48,6 +67,9 @@ COMPANIONS = {
     "teacher=efficientnet_lite0": ["alignment=repa", "teacher.image_size=32"],
 }
 
+
+# What is built for latents, here of 4x4.
+LATENT = ("data=latents",)
 
 # Guidances by a second network, and what that one is trained with.
 SECOND = {
@@ -81,7 +103,10 @@ def faces(folder: Path) -> None:
 def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_path: Path):
     choice = f"{path.parent}={path.stem}"
     tiny = [o for o in TINY if o.split("=")[0] != str(path.parent)]
-    if str(path.parent) == "data" and path.stem != "digits":
+    if choice in LATENT:
+        cache(encoding(tmp_path / "encoding", *using("Halves")), str(tmp_path / "latents"))
+        tiny += [f"data.root={tmp_path}/latents", "model.patch_size=2"]
+    elif str(path.parent) == "data" and path.stem != "digits":
         faces(tmp_path)
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
@@ -92,6 +117,8 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
     if choice in SECOND:
         whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
         tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")
+    if choice == "autoencoder=sd_vae":
+        tiny.append(f"autoencoder.source={vae(tmp_path / 'vae')}")
     if "model=classifier" in COMPANIONS.get(choice, []):
         tiny = [*TINY[:3], "model.width=32"]
     cfg, choices = composed([*tiny, choice, *COMPANIONS.get(choice, [])])
@@ -101,6 +128,10 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
             out = 0 if path.stem == "classifier" else 3
             model = instantiate(cfg.model)(input_shape=(3, 16, 16), out_channels=out, num_classes=10)
         assert next(model.parameters()).is_meta
+        return
+    if choices["task"] == "autoencoder":
+        stage = build_stage(cfg, choices, [], tmp_path)
+        assert stage.autoencoder.latent_shape(stage.data.image_shape)[0] == 4
         return
     parts = build(cfg, choices, [], tmp_path)
     assert parts.model.classifies or parts.model.null_label == (parts.data.num_classes or None)
@@ -159,22 +190,29 @@ def _tried(override: str) -> list[str]:
 
 # What the choices of a room share, and the parts that one choice is made of.
 SHARED = {
-    "augment.edm.Geometry", "data.arrays.ArrayData", "data.arrays.ParquetData", "data.feed.ArrayFeed",
+    "augment.edm.Geometry", "autoencoder.convolutional.Convolutional", "autoencoder.latents.Latents",
+    "data.arrays.ArrayData", "data.arrays.ParquetData", "data.encoded.ClassFolders",
+    "data.encoded.Encoded", "data.encoded.Shards", "data.feed.ArrayFeed", "data.feed.ShuffledFeed",
+    "data.header.Header", "data.latents.LatentFeed", "data.streamed.StreamedData",
+    "data.streamed.StreamedFeed",
     "edit.studio.Edit", "edit.studio.Studio",
     "guidance.classifier_free.ClassifierFree", "guidance.extrapolation.Extrapolation",
     "metrics.features.Extractor", "metrics.frechet.FrechetDistance", "metrics.reference.Reference",
     "model.blocks.Context", "model.stack.Stack",
-    "objective.prediction.Prediction", "process.continuous.ContinuousProcess",
+    "objective.prediction.Prediction", "objective.reconstruction.Codebook",
+    "objective.reconstruction.Discriminator", "objective.reconstruction.Perceptual",
+    "objective.reconstruction.Reading", "objective.reconstruction.Reconstruction",
+    "process.continuous.ContinuousProcess",
     "process.discrete.DiscreteProcess", "process.gaussian.GaussianProcess", "process.sde.LinearRate",
     "sampler.denoise.Denoise", "sampler.denoise.NetworkDenoiser", "sampler.reuse.network.Kept",
     "sampler.reuse.network.Silent", "sampler.reuse.network.Watched", "sampler.reuse.plan.Plan",
     "sampler.reuse.plan.Reuse", "sampler.reuse.plan.Sharing",
     "sampler.inversion.Inversion", "sampler.path.Path",
     "sampler.walk.Multistep", "sampler.walk.Sampler", "sampler.walk.Stop", "sampler.walk.Walk",
-    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Parts",
-    "task.parts.Setting",
+    "task.curve.Curve", "task.generate.Samples", "task.measure.Speed", "task.parts.Encoding",
+    "task.parts.Parts", "task.parts.Setting", "task.parts.Stage", "task.reconstruct.Fidelity",
     "task.plan.Extra", "task.plan.Plan", "timesteps.warp.Warp", "tracker.sender.Sender",
-    "trainer.profiling.Profile",
+    "trainer.batch.Seen", "trainer.profiling.Profile",
     "tracker.spool.Spool", "tracker.store.Refused", "tracker.store.Store", "trainer.history.History",
     "trainer.progress.Progress", "trainer.signals.StopRequest", "trainer.state.TrainState",
     "trainer.strategy.DataParallel", "trainer.strategy.FullyShard",

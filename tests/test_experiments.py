@@ -7,20 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 from composing import CONF, composed
+from encoding import encoding, using
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from published import dino, vae
 
-from dit_exp.build import build
+from dit_exp.build import build, build_stage
 from dit_exp.check import preflight
 from dit_exp.nn.count import count_gmac, count_parameters
+from dit_exp.task.cache import cache
 from dit_exp.task.generate import generate
 from dit_exp.task.measure import training
 
 FOLDER = CONF / "experiment"
 NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
-SMALL = [name for name in NAMES if name.startswith("small/")]
+# What is compared with each other in the same minutes.
+SMALL = [name for name in NAMES if "/experiment/on/two_cores" in (FOLDER / f"{name}.yaml").read_text()]
 # What others include and no run is made of alone.
 SHARED = [name for name in NAMES if name.startswith("on/")]
+FIRST_STAGES = [name for name in NAMES if name.endswith("_stage1")]
+SECOND_STAGES = [name for name in NAMES if name.endswith("_stage2")]
 LATENT = {name for name in NAMES if name.endswith("_256")}
 TINY = [
     "data=digits", "data.image_size=16", "tracker=none", "metrics=none", "model.width=32", "model.heads=4",
@@ -57,13 +63,31 @@ def counted(name: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_passes_the_preflight(name: str):
-    preflight(composed([f"experiment={name}"])[0])
+    preflight(composed([f"experiment={name}", *(["data.root=latents"] if name in SECOND_STAGES else [])])[0])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in SHARED])
+def named_files(name: str, folder: Path) -> list[str]:
+    """What the files are that an experiment is told of on the command line, all of them small."""
+    _, choices = composed([f"experiment={name}"])
+    words = []
+    if choices["autoencoder"] == "sd_vae":
+        words += [f"autoencoder.source={vae(folder / 'vae')}"]
+    if choices.get("teacher") == "dinov2":
+        weights = dino(folder / "dinov2_vits14_pretrain.pth")
+        words += [f"teacher.weights={weights}", "teacher.size=small", "teacher.image_size=28"]
+        words += ["alignment.depth=1"]
+    return words
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {*SHARED, *FIRST_STAGES}])
 def test_every_experiment_takes_a_step_and_samples_at_a_tiny_size(name: str, tmp_path: Path):
     kind = composed([f"experiment={name}"])[0].model._target_.rpartition(".")[2]
-    words = [f"experiment={name}", *TINY, *DEPTHS[kind]]
+    words = [f"experiment={name}", *TINY, *DEPTHS[kind], *named_files(name, tmp_path)]
+    if name in SECOND_STAGES:
+        given = encoding(tmp_path / "encoding", *using("Halves"), of=["data=digits", "data.image_size=16"])
+        cache(given, str(tmp_path / "latents"))
+        words = [word for word in words if not word.startswith("data")]
+        words.append(f"data.root={tmp_path}/latents")
     cfg, choices = composed(words)
     preflight(cfg)
     torch.manual_seed(0)
@@ -73,6 +97,51 @@ def test_every_experiment_takes_a_step_and_samples_at_a_tiny_size(name: str, tmp
     assert not torch.equal(before, run.model.head.weight)
     [samples] = generate(run, run.model, 4, 4)
     assert samples.images.shape == (4, 3, 16, 16)
+
+
+@pytest.mark.parametrize("name", FIRST_STAGES)
+def test_every_first_stage_takes_a_step_at_a_tiny_size(name: str, tmp_path: Path):
+    words = [
+        f"experiment={name}", "data=digits", "data.image_size=16", "tracker=none", "metrics=none",
+        "autoencoder.widths=[8,16]", "autoencoder.groups=4", "autoencoder.codebook_size=16",
+        "discriminator.start=0", "discriminator.width=4", "discriminator.layers=1", "perceptual=none",
+        "trainer.max_steps=1", "trainer.max_minutes=null", "trainer.batch_size=8", "task.images=4",
+        "task.scale_images=20",
+    ]  # fmt: skip
+    cfg, choices = composed(words)
+    preflight(cfg)
+    stage = build_stage(cfg, choices, words, tmp_path)
+    before = [weight.clone() for weight in stage.autoencoder.parameters()]  # type: ignore[attr-defined]
+    instantiate(cfg.task)(stage)
+    after = list(stage.autoencoder.parameters())  # type: ignore[attr-defined]
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    with_weights = instantiate(OmegaConf.merge(cfg.autoencoder, {"checkpoint": str(tmp_path)}))
+    assert int(with_weights.measured) == 20
+    assert with_weights.latent_shape((3, 16, 16)) == (4, 8, 8)
+
+
+def test_the_stages_of_small_faces_fit_each_other():
+    """Faces of 64x64 become latents of 16x16x4, and what is trained on them has about 4 M parameters."""
+    first, choices = composed(["experiment=small/celeba_stage1"])
+    assert (choices["data"], first.data.image_size) == ("celebahq", 64)
+    shape = instantiate(first.autoencoder).latent_shape((3, 64, 64))
+    assert shape == (4, 16, 16)
+    second, choices = composed(["experiment=small/celeba_stage2", "data.root=latents"])
+    assert (choices["data"], choices["process"], choices["objective"]) == ("latents", "flow", "v")
+    model = instantiate(second.model)(input_shape=shape, out_channels=4, num_classes=0)
+    assert 3.8 < count_parameters(model) / 1e6 < 4.4
+    assert second.trainer.max_minutes
+    assert second.trainer.ema_decay
+
+
+def test_alignment_and_augmentation_are_those_of_the_papers():
+    for name, width in (("ddt_b_256", 768), ("ddt_l_256", 1024), ("ddt_xl_256", 1152)):
+        cfg, choices = composed([f"experiment={name}"])
+        assert (choices["alignment"], choices["teacher"]) == ("repa", "dinov2")
+        assert (cfg.alignment.weight, cfg.alignment.depth, cfg.alignment.width) == (0.5, 8, width)
+        assert (cfg.teacher.size, choices["data"], choices["autoencoder"]) == ("base", "imagenet", "sd_vae")
+    cfg, choices = composed(["experiment=diffit_cifar"])
+    assert (choices["augment"], cfg.augment.probability, cfg.data.flip) == ("edm", 0.12, False)
 
 
 # Figures of the papers, as in docs/models.md.

@@ -22,13 +22,14 @@ FLOORS = (
     ("parallel",),
     ("sharded",),
     ("nn", "checkpoint", "ema", "weighting", "pretrained", "augment"),
-    ("model", "attn", "cond", "autoencoder", "process", "timesteps", "objective", "data", "tracker"),
-    ("sampler", "grid", "guidance", "metrics", "probe", "alignment", "teacher", "lr_schedule"),
+    ("model", "attn", "cond", "autoencoder", "discriminator", "process", "timesteps", "objective",
+     "data", "tracker"),
+    ("sampler", "grid", "guidance", "metrics", "probe", "alignment", "teacher", "lr_schedule", "perceptual"),
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
-    ("report",),
+    ("report", "inherited"),
     ("task",),
     ("build", "check", "cli", "help"),
-)
+)  # fmt: skip
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",
     "guidance", "probe", "alignment", "augment", "lr_schedule",
@@ -36,7 +37,7 @@ LIBRARY = (
 OUTSIDE = {"hydra", "omegaconf", "mlflow", "pathlib", "os", "io", "shutil", "tempfile"}
 LATE = {
     "mlflow", "torch_fidelity", "timm", "sklearn", "PIL", "matplotlib", "pyarrow", "diffusers", "tqdm",
-    "huggingface_hub", "scipy", "torchvision", "jinja2",
+    "huggingface_hub", "scipy", "torchvision", "jinja2", "vector_quantize_pytorch", "loguru",
 }  # fmt: skip
 
 

@@ -82,12 +82,18 @@ parallel.stop()
 """
 
 
-def torchrun(processes: int, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    processes: int, *arguments: str, timeout: int = 240, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    env = {key: value for key, value in os.environ.items() if key not in RANKS} | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(PROJECT),
-    }
+    env = (
+        {key: value for key, value in os.environ.items() if key not in RANKS}
+        | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(PROJECT),
+        }
+        | variables
+    )
     return subprocess.run(
         [*command, *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dit_exp.objective.prediction import Prediction
 from dit_exp.types.network import Model
-from dit_exp.types.training import Alignment
+from dit_exp.types.training import Alignment, Objective
 
 
 class NoAlignment(Alignment):
@@ -22,11 +21,11 @@ class NoAlignment(Alignment):
 
     def forward(
         self,
-        objective: Prediction,
+        objective: Objective,
         network: Callable[..., Any],
         x0: Tensor,
         label: Tensor | None,
-        image: Tensor,
+        image: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend and the losses to log by name, all scalars."""
         loss = objective.loss(network, x0, label).mean()

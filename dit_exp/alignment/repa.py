@@ -73,13 +73,14 @@ class RepresentationAlignment(Alignment):
         network: Callable[..., Any],
         x0: Tensor,
         label: Tensor | None,
-        image: Tensor,
+        image: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend and the losses to log by name, all scalars.
 
         network  also takes `tokens_after`, see types.Model
         image    (B, 3, H, W) in [-1, 1], what x0 (B, C, h, w) was encoded from
         """
+        assert image is not None  # build.py refuses a cache, which holds none
         seen: list[Tensor] = []
 
         def watched(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:

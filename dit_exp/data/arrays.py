@@ -17,6 +17,7 @@ from torch import Tensor
 from dit_exp.data import cache as caching
 from dit_exp.data import parquet
 from dit_exp.data.feed import ArrayFeed
+from dit_exp.data.picture import decode
 from dit_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,11 +61,14 @@ class ArrayData(ABC):
             images, labels if self.num_classes else None, batch_size, seed, rank, world, self.flip
         )
 
-    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+    def images(self, split: str, count: int | None = None, start: int = 0) -> Iterator[Tensor]:
         images, _ = self.arrays(split)
-        images = images[:count]
-        for start in range(0, len(images), PIECE):
-            yield torch.from_numpy(np.array(images[start : start + PIECE]))
+        images = images[start:][:count]
+        for first in range(0, len(images), PIECE):
+            yield torch.from_numpy(np.array(images[first : first + PIECE]))
+
+    def examples(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+        return self.images(split, count)
 
     def labels(self, split: str) -> Tensor | None:
         return torch.from_numpy(np.array(self.arrays(split)[1])) if self.num_classes else None
@@ -129,9 +133,9 @@ class ParquetData(ArrayData):
         )
         labels = np.zeros(count, np.int64)
 
-        def decode(job: tuple[int, Path, int, bytes]) -> None:
+        def decoded(job: tuple[int, Path, int, bytes]) -> None:
             position, path, row, data = job
-            image = parquet.decode(data, path, row)
+            image = decode(data, f"{path}, row {row}")
             if self.source_size not in (None, image.size):
                 raise UserError(
                     f"{path}, row {row}: the image is {image.width}x{image.height}, and this data set's are "
@@ -156,22 +160,7 @@ class ParquetData(ArrayData):
         with ThreadPoolExecutor() as pool, bar:
             waiting = jobs()
             while piece := [job for _, job in zip(range(2048), waiting, strict=False)]:
-                list(pool.map(decode, piece))
+                list(pool.map(decoded, piece))
                 bar.update(len(piece))
         images.flush()
         np.save(place / "labels.npy", labels)
-
-
-def resized(image: Image, size: int) -> Image:
-    """The image at size x size, bicubic with antialiasing; as it is where it has that size already."""
-    from PIL.Image import Resampling
-
-    return image if image.size == (size, size) else image.resize((size, size), Resampling.BICUBIC)
-
-
-def centre_square(image: Image) -> Image:
-    """The largest centred square of an image."""
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.crop((left, top, left + side, top + side))

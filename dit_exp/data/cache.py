@@ -79,11 +79,15 @@ def folder(cache: str) -> Path:
     return path
 
 
-def require_space(place: Path, size: int) -> None:
+def require_space(
+    place: Path,
+    size: int,
+    what: str = "The decoded images",
+    advice: str = "Pass data.cache=DIR on a larger disk, or lower data.image_size.",
+) -> None:
     """Raises UserError where `size` bytes do not fit: a full disk kills a process that writes to a map."""
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(place.parent).free
     if free < size:
         raise UserError(
-            f"The decoded images take {size / 1e9:.2f} GB, and {place.parent} has {free / 1e9:.2f} GB left. "
-            "Pass data.cache=DIR on a larger disk, or lower data.image_size."
+            f"{what} take {size / 1e9:.2f} GB, and {place.parent} has {free / 1e9:.2f} GB left. {advice}"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dit_exp.data.arrays import ParquetData, centre_square, resized
+from dit_exp.data.arrays import ParquetData
+from dit_exp.data.picture import centre_square, resized
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from dit_exp.data.arrays import ArrayData, resized
+from dit_exp.data.arrays import ArrayData
 from dit_exp.data.cache import Arrays
+from dit_exp.data.picture import resized
 from dit_exp.errors import UserError
 
 SPLITS = {"train": slice(0, 1500), "test": slice(1500, None)}

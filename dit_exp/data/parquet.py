@@ -6,15 +6,13 @@ classes, an integer.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from dit_exp.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -123,19 +121,31 @@ def rows(path: Path, labelled: bool) -> Iterator[tuple[int, bytes, int]]:
                 row += 1
 
 
+def labels(path: Path, labelled: bool) -> np.ndarray:
+    """The labels of a file, int64 (rows,): 0 where none are asked for, -1 where one is null."""
+    import pyarrow.parquet as pq
+
+    _, label = columns(path, labelled)
+    if label is None:
+        return np.zeros(pq.read_metadata(path).num_rows, np.int64)
+    return pq.read_table(path, columns=[label])[label].fill_null(-1).to_numpy().astype(np.int64)
+
+
+def encoded(path: Path, group: int) -> Any:
+    """The encoded images of a row group, as an array of bytes. Raises UserError for a damaged file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    image, _ = columns(path, labelled=False)
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_group(group, columns=[f"{image}.bytes"])
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+    return table[image].combine_chunks().field("bytes")
+
+
 def _broken(path: Path, error: Exception) -> UserError:
     return UserError(
         f"{path} is not a whole parquet file ({error}). Fetch it again, or take it out of data.root."
     )
-
-
-def decode(data: bytes, path: Path, row: int) -> Image:
-    """One image as RGB. Raises UserError that names the file and row of an image that cannot be read."""
-    from PIL import Image
-
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}, row {row}: the image cannot be decoded ({error}). Fetch the file again or drop the row."
-        ) from error

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_exp.data.arrays import centre_square, resized
+from dit_exp.data.picture import centre_square, resized
 from dit_exp.errors import UserError
 
 if TYPE_CHECKING:

@@ -80,8 +80,10 @@ class FeatureScores:
         self.reference: Reference | None = None
         self._clear()
 
-    def prepare(self, data: DataSet) -> None:
+    def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
         """Loads the network and the reference. Raises UserError for what would fail later."""
+        if split is not None:
+            self.reference_split, self.reference_samples, self.reference_file = split, count, None
         if data.image_shape[0] != 3:
             raise UserError(
                 f"The data has {data.image_shape[0]} channel(s), and feature networks take RGB images. "

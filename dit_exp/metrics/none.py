@@ -14,7 +14,7 @@ class NoMetric:
 
     num_samples = 0
 
-    def prepare(self, data: DataSet) -> None:
+    def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
         """Nothing to load."""
 
     def update(self, images: Tensor, start: int = 0) -> None:

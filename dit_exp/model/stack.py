@@ -203,7 +203,7 @@ class Stack(Model):
         if rows % self.patch_size or columns % self.patch_size:
             raise ValueError(
                 f"The input is {rows}x{columns}, and model.patch_size={self.patch_size} does not divide it. "
-                "Change model.patch_size or data.image_size."
+                "Change model.patch_size, data.image_size or the autoencoder."
             )
         return TokenGrid(rows // self.patch_size, columns // self.patch_size)
 

@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit_exp.types.diffusion import Denoised, Process, Timesteps, Weighting
 from dit_exp.types.network import Network
+from dit_exp.types.training import Objective
 from dit_exp.weighting.none import NoWeighting
 
 
@@ -25,7 +26,7 @@ def per_image(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-class Prediction(nn.Module, ABC):
+class Prediction(Objective, ABC):
     """Squared error of a prediction at times drawn by `timesteps`, counted by `weighting`."""
 
     name: str

@@ -15,11 +15,11 @@ from typing import Any
 
 from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Stage
 
 SAME = (
     "model", "attn", "cond", "process", "timesteps", "weighting", "objective", "alignment", "autoencoder",
-    "augment", "data", "seed",
+    "augment", "data", "seed", "perceptual", "discriminator",
 )  # fmt: skip
 SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
 """What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
@@ -37,8 +37,9 @@ PLACES = ("root", "cache", "repo", "weights")
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Holds the run directory for this run alone. Raises UserError where another one has it.
+def locked(run_dir: Path, key: str = "run_dir") -> Iterator[None]:
+    """Holds the run directory, or the folder that another key names, for this run alone. Raises UserError
+    where another one has it.
 
     A cluster that starts a job anew may not yet have ended its first process: there it is waited for.
     """
@@ -53,12 +54,12 @@ def locked(run_dir: Path) -> Iterator[None]:
                     again = "SLURM_RESTART_COUNT" in os.environ
                     if again and time.monotonic() - started > WAIT:  # it goes on well: look in again later
                         raise Stopped(
-                            f"run_dir={run_dir} is in use by this job's first process.", PREEMPTED
+                            f"{key}={run_dir} is in use by this job's first process.", PREEMPTED
                         ) from None
                     if not again:
                         raise UserError(
-                            f"run_dir={run_dir} is in use by another process. "
-                            "Wait for it, or pass another run_dir."
+                            f"{key}={run_dir} is in use by another process. "
+                            f"Wait for it, or pass another {key}."
                         ) from None
                     time.sleep(1)
 
@@ -90,12 +91,12 @@ def terminable(run_dir: Path) -> Iterator[None]:
             signal.signal(number, action)
 
 
-def check(parts: Parts) -> None:
+def check(parts: Stage) -> None:
     """Raises UserError where the directory holds another run. Nothing in it has been changed by then."""
     parallel.from_main(lambda: _check(parts))
 
 
-def _check(parts: Parts) -> None:
+def _check(parts: Stage) -> None:
     import yaml
 
     if not any((parts.run_dir / "checkpoints").glob("step_*[0-9].*")):

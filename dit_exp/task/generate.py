@@ -27,6 +27,8 @@ from dit_exp.types.data import DataSet
 
 GRID = 40
 COLUMNS = 10
+DECODED = 50
+"""Latents decoded at once: an image takes far more memory on its way out of a decoder than its latent."""
 
 
 @dataclass
@@ -97,7 +99,7 @@ def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Ite
 @torch.no_grad()
 def decode(parts: Parts, latent: Tensor) -> Tensor:
     """Latents (b, C, h, w) -> uint8 images (b, 3, H, W) on the CPU."""
-    return to_uint8(parts.autoencoder.decode(latent)).cpu()
+    return torch.cat([to_uint8(parts.autoencoder.decode(piece)).cpu() for piece in latent.split(DECODED)])
 
 
 def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:

@@ -37,16 +37,31 @@ class Setting:
 
 
 @dataclass
-class Parts(Setting):
+class Encoding(Setting):
+    """What a task is handed that reads data through an autoencoder and needs no model."""
+
+    device: torch.device
+    data: DataSet
+    autoencoder: Autoencoder
+
+
+@dataclass
+class Stage(Encoding):
+    """What every training is handed. An autoencoder's needs no more, so for it no model is built."""
+
+    seed: int
+    optimizer: Callable[[Iterable[Any]], Optimizer]
+    trainer: Trainer
+    metrics: Metric
+
+
+@dataclass
+class Parts(Stage):
     """What is aligned in training is aligned by `alignment`, which does nothing where nothing is trained.
 
     `source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
 
-    seed: int
-    device: torch.device
-    data: DataSet
     augment: Augment
-    autoencoder: Autoencoder
     model: Model
     process: Process
     objective: Prediction
@@ -55,9 +70,6 @@ class Parts(Setting):
     sampler: Sampler
     reuse: Reuse
     grid: Callable[[Process, int], Tensor]
-    optimizer: Callable[[Iterable[Any]], Optimizer]
-    trainer: Trainer
-    metrics: Metric
     source: dict[str, Any] | None
 
     @property

@@ -12,7 +12,7 @@ from dit_exp.errors import Stopped
 from dit_exp.revision import revision
 from dit_exp.sweep.folder import SWEEP_FILE, write_json
 from dit_exp.task import directory
-from dit_exp.task.parts import Parts
+from dit_exp.task.parts import Stage
 
 METRICS_FILE = "metrics.json"
 
@@ -36,7 +36,7 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def recorded(parts: Parts) -> Iterator[None]:
+def recorded(parts: Stage) -> Iterator[None]:
     """One task in its run directory: guarded, explained, tracked, and ended with the right status."""
     with directory.locked(parts.run_dir), directory.terminable(parts.run_dir):
         directory.check(parts)
@@ -55,7 +55,7 @@ def recorded(parts: Parts) -> Iterator[None]:
         parts.tracker.finish()
 
 
-def _explain(parts: Parts) -> None:
+def _explain(parts: Stage) -> None:
     """Writes config.yaml, overrides.yaml and revision.json into the run directory and starts the tracker."""
     if not parallel.world().main:
         return
@@ -75,7 +75,7 @@ def _explain(parts: Parts) -> None:
     parts.tracker.artifact(parts.run_dir / "config.yaml")
 
 
-def write_metrics(parts: Parts, values: dict[str, Any]) -> None:
+def write_metrics(parts: Stage, values: dict[str, Any]) -> None:
     """Writes metrics.json and hands it to the tracker; in the main process alone."""
     if not parallel.world().main:
         return

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
+import shutil
+from collections.abc import Iterable
 from typing import Literal
+from zipfile import ZipFile
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.images import save_png
 from dit_exp.task import record
-from dit_exp.task.generate import Samples, check_batch_size, draw_grid, draw_progress, generate
+from dit_exp.task.generate import (
+    Samples,
+    check_batch_size,
+    draw_grid,
+    draw_progress,
+    generate,
+    labels_of,
+)
 from dit_exp.task.parts import Parts, trained
 
 log = logging.getLogger(__name__)
@@ -40,10 +49,7 @@ def sample(
         parts.tracker.image("samples", parts.run_dir / "samples.png", source["step"])
         pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
         if format == "npz":
-            shares = parallel.gathered(list(pieces))
-            if main:
-                whole = sorted((piece for share in shares for piece in share), key=lambda piece: piece.start)
-                write_npz(whole, parts.run_dir / "samples.npz")
+            write_npz(pieces, parts, num_images)
         else:
             folder.mkdir(exist_ok=True)
             for piece in pieces:
@@ -61,14 +67,30 @@ def _begun(parts: Parts) -> bool:
     return again and yaml.safe_load(config.read_text()) == parts.config
 
 
-def write_npz(pieces: list[Samples], path: Path) -> None:
-    """Writes arr_0, uint8 (N, H, W, 3), and label, int64 (N,), where there are labels."""
-    import numpy as np
-    import torch
+def write_npz(pieces: Iterable[Samples], parts: Parts, count: int) -> None:
+    """Writes samples.npz with arr_0, uint8 (N, H, W, 3), and label, int64 (N,), where there are labels.
 
-    images = torch.cat([piece.images for piece in pieces]).permute(0, 2, 3, 1).numpy()
-    labels = [piece.labels for piece in pieces if piece.labels is not None]
-    if labels:
-        np.savez(path, images, label=torch.cat(labels).numpy())
-    else:
-        np.savez(path, images)
+    Pieces pass through files, one at a time: all images together need not fit in memory.
+    """
+    import numpy as np
+
+    folder, path = parts.run_dir / "samples.parts", parts.run_dir / "samples.npz"
+    parallel.from_main(lambda: shutil.rmtree(folder, ignore_errors=True))  # of a job that broke off
+    folder.mkdir(exist_ok=True)
+    for piece in pieces:
+        np.save(folder / f"{piece.start:09d}.npy", piece.images.permute(0, 2, 3, 1).numpy())
+    parallel.gathered(None)  # all pieces are there
+    if not parallel.world().main:
+        return
+    channels, rows, columns = parts.data.image_shape
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, rows, columns, channels)}
+    with ZipFile(path, "w", allowZip64=True) as whole:
+        with whole.open("arr_0.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in sorted(folder.iterdir()):
+                file.write(np.load(part).data)
+        labels = labels_of(range(count), parts.data.num_classes)
+        if labels is not None:
+            with whole.open("label.npy", "w") as file:
+                np.save(file, labels.numpy())
+    shutil.rmtree(folder)

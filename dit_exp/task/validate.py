@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
-from dit_exp.images import to_model_range
 from dit_exp.objective.prediction import per_image
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
+from dit_exp.trainer.batch import encoded
 from dit_exp.trainer.loop import autocast
 
 PIECE = 100
@@ -58,17 +58,19 @@ class _Noised(NamedTuple):
 def _noised(parts: Parts, images: int) -> Iterator[_Noised]:
     """This process's pieces of the first `images` held-out images.
 
-    Image i has noise from the stream i and time u = i * golden ratio mod 1, which covers [0, 1) evenly for
-    any number of images.
+    Image i has noise from the stream i, from which an autoencoder that draws its latent draws next, and time
+    u = i * golden ratio mod 1, which covers [0, 1) evenly for any number of images.
     """
     split, here = parts.data.held_out, parallel.world()
     labels = parts.data.labels(split)
-    held_out = torch.cat(list(parts.data.images(split, images)))
+    held_out = torch.cat(list(parts.data.examples(split, images)))
     for start in range(here.rank * PIECE, images, here.size * PIECE):
         index = range(start, min(start + PIECE, images))
-        x0 = parts.autoencoder.encode(to_model_range(held_out[index.start : index.stop].to(parts.device)))
+        draw = ImageNoise(SEED, index, parts.latent_shape, parts.device)
         label = labels[index.start : index.stop].to(parts.device) if labels is not None else None
-        noise = ImageNoise(SEED, index, parts.latent_shape, parts.device)()
+        noise = draw()
+        image = held_out[index.start : index.stop].to(parts.device)
+        x0 = encoded(parts.autoencoder, image, noise=draw).x0
         u = torch.tensor([i * GOLDEN % 1 for i in index], dtype=torch.float32, device=parts.device)
         t = parts.process.times(1 - u)
         alpha, sigma = (per_image(v, x0) for v in parts.process.coefficients(t))

@@ -29,10 +29,9 @@ from dit_exp.augment.none import NoAugmentation
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.errors import Stopped, UserError
-from dit_exp.images import to_model_range
 from dit_exp.lr_schedule.constant import Constant
-from dit_exp.objective.prediction import Prediction
 from dit_exp.seeds import mix
+from dit_exp.trainer.batch import drop_labels, encoded
 from dit_exp.trainer.history import History
 from dit_exp.trainer.losses import Step, finite_rows
 from dit_exp.trainer.profiling import Profile
@@ -41,21 +40,13 @@ from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
 from dit_exp.trainer.state import TrainState, training_state
 from dit_exp.trainer.strategy import DataParallel, FullyShard, chosen, total
 from dit_exp.types.data import Augment, Autoencoder, Batch, DataSet
-from dit_exp.types.network import Model, Network
-from dit_exp.types.training import Alignment, Tracker
+from dit_exp.types.network import Trainable
+from dit_exp.types.training import Alignment, Objective, Tracker
 
 log = logging.getLogger(__name__)
 
 Visit = tuple[int, Callable[[TrainState], None]]
 """(every so many images, what is then done with the state); 0 is never."""
-
-
-def drop_labels(label: Tensor, null_label: int | None, probability: float) -> Tensor:
-    """Replaces each label (B,) by the null label with a probability, image by image."""
-    if null_label is None or probability == 0:
-        return label
-    dropped = torch.rand(len(label), device=label.device) < probability
-    return torch.where(dropped, null_label, label)
 
 
 class Trainer:
@@ -122,9 +113,9 @@ class Trainer:
 
     def fit(
         self,
-        model: Model,
-        network: Callable[[nn.Module], Network],
-        objective: Prediction,
+        model: Trainable,
+        network: Callable[[nn.Module], Any],
+        objective: Objective,
         autoencoder: Autoencoder,
         data: DataSet,
         optimizer: Callable[[Iterable[Any]], Optimizer],
@@ -139,7 +130,7 @@ class Trainer:
     ) -> tuple[TrainState, History]:
         """Trains `model` in place and returns the final state and the trace.
 
-        network  wraps the model (compiled or not) as a function of t in [0, 1]
+        network  wraps the model (compiled or not) as what the objective calls
         config, choices  kept in every checkpoint
         visits   what is done with the state every so many images; its time is not counted
         augment, alignment  None is to do without
@@ -270,8 +261,8 @@ class Trainer:
     def train_step(
         self,
         state: TrainState,
-        forward: Network,
-        objective: Prediction,
+        forward: Any,
+        objective: Objective,
         autoencoder: Autoencoder,
         batch: Batch,
         device: torch.device,
@@ -288,8 +279,7 @@ class Trainer:
         labels = batch.label.chunk(self.accumulate) if batch.label is not None else [None] * self.accumulate
         for piece, (image, label) in enumerate(zip(images, labels, strict=True)):
             with piece_of_step(piece):
-                image, told = augment(to_model_range(image.to(device, non_blocking=True)))
-                x = autoencoder.encode(image)
+                x, image, told = encoded(autoencoder, image.to(device, non_blocking=True), augment)
                 if label is not None:
                     label = drop_labels(label.to(device, non_blocking=True), null_label, dropout)
                 with autocast(device, self.precision):

@@ -13,9 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from dit_exp.alignment.none import NoAlignment
 from dit_exp.checkpoint import load_weights
-from dit_exp.objective.prediction import Prediction
-from dit_exp.types.network import Model
-from dit_exp.types.training import Alignment
+from dit_exp.types.network import Trainable
+from dit_exp.types.training import Alignment, Objective
 
 
 @dataclass
@@ -26,7 +25,7 @@ class TrainState:
     from a stream of its own number.
     """
 
-    model: Model
+    model: Trainable
     ema: AveragedModel | None
     objective: nn.Module
     optimizer: Optimizer
@@ -76,9 +75,9 @@ class TrainState:
 
 
 def training_state(
-    model: Model,
+    model: Trainable,
     ema: AveragedModel | None,
-    objective: Prediction,
+    objective: Objective,
     alignment: Alignment,
     optimizer: Callable[[Iterable[Any]], Optimizer],
     whole: Callable[[nn.Module], nn.Module],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dit_exp import checkpoint, parallel
-from dit_exp.types.network import Model
+from dit_exp.types.network import Trainable
 
 if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
@@ -26,8 +26,8 @@ class DataParallel:
 
     suffix = checkpoint.FILE
 
-    def prepare(self, model: Model, ema: AveragedModel | None) -> None:
-        self.network: Model | DistributedDataParallel = model
+    def prepare(self, model: Trainable, ema: AveragedModel | None) -> None:
+        self.network: Trainable | DistributedDataParallel = model
         if parallel.connected():
             from torch.nn.parallel import DistributedDataParallel
 
@@ -59,7 +59,7 @@ class FullyShard:
 
     suffix = checkpoint.SHARDS
 
-    def prepare(self, model: Model, ema: AveragedModel | None) -> None:
+    def prepare(self, model: Trainable, ema: AveragedModel | None) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

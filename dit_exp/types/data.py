@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """`image` uint8 (B, C, H, W) and `label` int64 (B,), or None where the data has no classes."""
+    """`image` uint8 (B, C, H, W), or from a cache float statistics of images; `label` int64 (B,) or None."""
 
     image: Tensor
     label: Tensor | None
@@ -22,12 +22,15 @@ class Feed(Protocol):
 
 
 class DataSet(Protocol):
-    """Images and labels. `num_classes` is 0 where there are no labels; `held_out` is a split to test on."""
+    """Images and labels. `num_classes` is 0 where there are no labels, `held_out` is a split to test on;
+    `flip`: training mirrors a random half of the images.
+    """
 
     num_classes: int
     class_names: Sequence[str]
     image_shape: tuple[int, int, int]
     held_out: str
+    flip: bool
 
     def check(self) -> None:
         """Raises UserError for what can be known to be missing without reading any image."""
@@ -37,8 +40,14 @@ class DataSet(Protocol):
         """Shuffled, flipped where asked, endless."""
         ...
 
-    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
-        """The first `count` images of a split in a fixed order, unflipped: uint8 (b, C, H, W) pieces."""
+    def images(self, split: str, count: int | None = None, start: int = 0) -> Iterator[Tensor]:
+        """`count` images of a split from number `start` in a fixed order, unflipped, in pieces: uint8
+        (b, C, H, W).
+        """
+        ...
+
+    def examples(self, split: str, count: int | None = None) -> Iterator[Tensor]:
+        """The first `count` of what training batches hold, as `images`: images, or their statistics."""
         ...
 
     def labels(self, split: str) -> Tensor | None:
@@ -73,10 +82,35 @@ class Augment(Protocol):
 
 
 class Autoencoder(Protocol):
-    """Between images in [-1, 1] and what the model sees. `bounds` is the range of a latent, or None."""
+    """Between images (B, C, H, W) in [-1, 1] and latents (B, c, h, w), normalised as the model sees them.
+
+    bounds      the range of a latent, or None
+    stochastic  whether an image has a distribution of latents and not one
+    """
 
     bounds: tuple[float, float] | None
+    stochastic: bool
 
-    def encode(self, image: Tensor) -> Tensor: ...
-    def decode(self, latent: Tensor) -> Tensor: ...
+    def encode(self, image: Tensor) -> Tensor:
+        """latent(statistics(image), noise), with standard normal noise where it is stochastic."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Images; where there is a codebook, latents are quantised here, once."""
+        ...
+
     def latent_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]: ...
+
+    def identity(self) -> str:
+        """A short hash of weights and settings: equal for equal latents."""
+        ...
+
+    def statistics(self, image: Tensor) -> Tensor:
+        """What a cache stores: the raw latent, or mean and standard deviation stacked along the channels
+        (B, 2 c, h, w) where it is stochastic.
+        """
+        ...
+
+    def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        """Statistics and noise (B, c, h, w), None where it is not stochastic -> latents, normalised."""
+        ...

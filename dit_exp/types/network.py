@@ -41,11 +41,20 @@ class Encoded(NamedTuple):
     tensors: tuple[Tensor, ...]
 
 
-class Model(nn.Module):
+class Trainable(nn.Module):
+    """What the training loop trains.
+
+    null_label     the label that stands for "no class", or None where there is no such row
+    class_dropout  share of training labels that the loop replaces by the null label
+    """
+
+    null_label: int | None = None
+    class_dropout: float = 0.0
+
+
+class Model(Trainable):
     """A network (x_t, t, label) -> prediction, and what training and guidance must know of it.
 
-    null_label     the label that stands for "no class", or None if the model has no such row
-    class_dropout  share of training labels that the loop replaces by the null label
     classifies     whether it names the class of a noisy image, and predicts none
     encoder_depth  how many blocks `encode` runs where it is not told, 0 where the model cannot be split
     deepest        the last block that `tokens_after` may name, 0 where the model cannot be split
@@ -61,9 +70,6 @@ class Model(nn.Module):
     encoder_depth = 0
     deepest = 0
     width = 0
-
-    null_label: int | None
-    class_dropout: float
 
     def add_augmentation(self, entries: int) -> None:
         """Adds the linear layer that brings an augmentation's label to the embedding of time. A label of

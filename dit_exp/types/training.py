@@ -1,13 +1,45 @@
-"""What a run has beside its network: teachers, scores and where numbers go."""
+"""What a run has beside its network: what it is trained for, teachers, scores and where numbers go."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from dit_exp.types.data import DataSet
+
+
+class Objective(nn.Module):
+    """What a network is trained for. Its parameters are trained with the network's; its state_dict belongs
+    into a checkpoint.
+    """
+
+    def loss(self, network: Any, x0: Tensor, label: Tensor | None) -> Tensor:
+        """Loss of each image, float32 (B,)."""
+        raise NotImplementedError
+
+    def learn(self, gather: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        """What is to be learned of the losses since the last call; called once a step.
+
+        gather  joins a tensor (n,) of every rank to one, in the same order on each
+        """
+
+
+class Reconstructed(NamedTuple):
+    """What an autoencoder in training makes of images (B, 3, H, W).
+
+    image    (B, 3, H, W)
+    penalty  (B,), what the latents cost beside the images' error: commitment to codes, or nats
+    latent   (B, c, h, w) before it is quantised, without a gradient
+    codes    int64 (B, h, w), the code of each place, or None where there is no codebook
+    """
+
+    image: Tensor
+    penalty: Tensor
+    latent: Tensor
+    codes: Tensor | None = None
 
 
 class Teacher(Protocol):
@@ -30,7 +62,8 @@ class Teacher(Protocol):
 
 class Alignment(nn.Module):
     """What is descended in training: (objective, network, x0, label, image (B, C, H, W) in [-1, 1], of which
-    x0 was encoded) -> the loss, and the losses to log by name, all scalars.
+    x0 was encoded, or None where a cache holds no images) -> the loss, and the losses to log by name, all
+    scalars.
 
     Its parameters are trained with the network's and kept in checkpoints; neither is needed to sample.
     source  who taught, {"teacher": name, "sha256": of its weights}, or empty
@@ -44,8 +77,11 @@ class Metric(Protocol):
 
     num_samples: int
 
-    def prepare(self, data: DataSet) -> None:
-        """Fails early: loads the extractor and the reference statistics before the first sample is drawn."""
+    def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
+        """Fails early: loads the extractor and the reference statistics before the first sample is drawn.
+
+        split, count  the first images of a split, in place of the configured reference
+        """
         ...
 
     def update(self, images: Tensor, start: int = 0) -> None:

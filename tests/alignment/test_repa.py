@@ -147,12 +147,17 @@ class Mirror:
 class Halved(Identity):
     """Latents that are every second pixel; keeps what it encoded."""
 
+    stochastic = False
+
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
 
-    def encode(self, image: Tensor) -> Tensor:
+    def statistics(self, image: Tensor) -> Tensor:
         self.seen.append(image)
         return image[..., ::2, ::2]
+
+    def latent(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        return statistics
 
     def latent_shape(self, image_shape):
         return image_shape[0], image_shape[1] // 2, image_shape[2] // 2

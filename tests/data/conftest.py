@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
-
 
 @pytest.fixture
 def png() -> Callable[[np.ndarray], bytes]:
@@ -54,19 +52,3 @@ def write(tmp_path: Path, png: Callable[[np.ndarray], bytes]) -> Callable[..., P
 def pictures() -> np.ndarray:
     """Thirty random images, uint8 (30, 32, 32, 3)."""
     return np.random.default_rng(5).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="session")
-def cifar10() -> str:
-    folder = SHARED / "cifar10"
-    if not folder.is_dir():
-        pytest.skip("no shared/data/cifar10 beside the repository")
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def celeba() -> Path:
-    folder = SHARED / "celeba"
-    if not folder.is_dir():
-        pytest.skip("no shared/data/celeba beside the repository")
-    return folder

@@ -10,12 +10,12 @@ import torch
 from composing import composed
 from omegaconf import OmegaConf
 
-from dit_exp.data import parquet
-from dit_exp.data.arrays import centre_square
+from dit_exp.data import arrays, parquet
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.cifar import Cifar
 from dit_exp.data.cifar_unlabelled import CifarUnlabelled
 from dit_exp.data.digits import Digits
+from dit_exp.data.picture import centre_square
 from dit_exp.errors import UserError
 
 Write = Callable[..., Path]
@@ -25,7 +25,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(parquet, "decode", fail)
+    monkeypatch.setattr(arrays, "decode", fail)
 
 
 @pytest.mark.parametrize("source", [Cifar, CelebaHQ, Digits])

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dit_exp.data import parquet
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.cifar import Cifar
+from dit_exp.data.picture import decode
 from dit_exp.errors import UserError
 
 Write = Callable[..., Path]
@@ -187,7 +187,7 @@ def test_every_colour_mode_becomes_rgb(mode: str, value: int | tuple[int, ...]):
 
     buffer = io.BytesIO()
     Image.new(mode, (8, 8), value).save(buffer, "tiff")
-    image = parquet.decode(buffer.getvalue(), Path("file"), 0)
+    image = decode(buffer.getvalue(), "file")
     expected = {"L": (77, 77, 77), "RGBA": (10, 200, 30), "CMYK": (255, 0, 0)}[mode]
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.broadcast_to(np.array(expected), (8, 8, 3)))

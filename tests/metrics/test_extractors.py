@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from dino import dino
+from published import dino
 from scored import Images
 from torch import Tensor
 from torch.utils.data import Dataset

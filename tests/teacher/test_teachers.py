@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dino import dino
+from published import dino
 
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range

@@ -29,8 +29,9 @@ from dit_exp.timesteps.importance import Importance
 from dit_exp.timesteps.uniform import Uniform
 from dit_exp.tracker.none import NoTracker
 from dit_exp.trainer import loop
+from dit_exp.trainer.batch import drop_labels
 from dit_exp.trainer.history import read_rows
-from dit_exp.trainer.loop import Trainer, drop_labels
+from dit_exp.trainer.loop import Trainer
 from dit_exp.weighting.uncertainty import Uncertainty
 
 OBJECTIVE = VelocityPrediction(Flow(), Uniform())

@@ -1,0 +1,56 @@
+"""One encoded image: decoded to RGB, cropped, resized."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from dit_exp.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def decode(data: bytes, where: str) -> Image:
+    """One image as RGB: of one channel three equal ones, without alpha, CMYK converted.
+
+    where  the file, and its row, for the message. Raises UserError for an image that cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{where}: the image cannot be decoded ({error}). Fetch the file again or take it out."
+        ) from error
+
+
+def resized(image: Image, size: int) -> Image:
+    """The image at size x size, bicubic with antialiasing; as it is where it has that size already."""
+    from PIL.Image import Resampling
+
+    return image if image.size == (size, size) else image.resize((size, size), Resampling.BICUBIC)
+
+
+def centre_square(image: Image) -> Image:
+    """The largest centred square of an image."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def adm_crop(image: Image, size: int) -> Image:
+    """The central square at size x size: halved by a box filter while the short side is at least twice as
+    long, then bicubic. Source: Dhariwal & Nichol 2021, arXiv:2105.05233.
+    """
+    from PIL.Image import Resampling
+
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    image = image.resize((width, height), Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
