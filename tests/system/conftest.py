@@ -15,7 +15,8 @@ def slurm(tmp_path_factory):
         pytest.skip("a cluster of its own is started by root")
     if missing():
         pytest.skip(f"{', '.join(missing())}: not installed. {INSTALL}")
-    folder = Path("/tmp") / f"dit_exp_slurm_{tmp_path_factory.getbasetemp().name}"
+    own = tmp_path_factory.getbasetemp()
+    folder = Path("/tmp") / f"dit_exp_slurm_{own.parent.name}_{own.name}"  # of this session and this worker
     shutil.rmtree(folder, ignore_errors=True)
     cluster = Cluster(folder)
     try:

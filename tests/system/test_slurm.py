@@ -1,4 +1,4 @@
-"""Sweeps through a real Slurm of two nodes: preemption, timeouts, failures, and nothing lost."""
+"""Sweeps through a real Slurm of two nodes: preemption, timeouts and failures."""
 
 from __future__ import annotations
 
@@ -8,82 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from slurm_cluster import Cluster
+from slurm_sweeps import PROJECT, TINY, finish, hasten, jobs, start, steps, sweep_of, until
 
 from dit_exp import checkpoint
-from dit_exp.sweep import folder
-from dit_exp.sweep.folder import Cell
-from dit_exp.trainer.history import read_rows
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
-
-PROJECT = Path(__file__).parents[2]
-TINY = [
-    "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "sampler.steps=2", "model.width=32",
-    "model.depth=1", "model.heads=4", "trainer.batch_size=32", "trainer.max_steps=30", "trainer.log_every=1",
-    "trainer.warmup_steps=1", "trainer.checkpoint_every=10", "trainer.sample_every=0",
-]  # fmt: skip
-SLURM = [
-    "hydra/launcher=slurm", "hydra.launcher.partition=test", "hydra.launcher.gpus_per_node=null",
-    "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2",
-    "hydra.launcher.setup=['export OMP_NUM_THREADS=1']",
-]  # fmt: skip
-
-
-def start(cluster: Cluster, cwd: Path, *words: str) -> subprocess.Popen[str]:
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DIT_EXP_SWEEP")}
-    command = [sys.executable, str(PROJECT / "run.py"), "-m", *TINY, *SLURM, *words]
-    return subprocess.Popen(
-        command, cwd=cwd, env=env | cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(run: subprocess.Popen[str], code: int = 0) -> str:
-    out, err = run.communicate(timeout=600)
-    assert run.returncode == code, out + err
-    return out + err
-
-
-def until(reached, what: str, run: subprocess.Popen[str] | None = None, seconds: int = 240) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert run is None or run.poll() is None, run.communicate()
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
-def steps(cell: Path) -> int:
-    rows = read_rows(cell / "history.jsonl")
-    return rows[-1]["step"] if rows else 0
-
-
-def jobs(cluster: Cluster) -> list[list[str]]:
-    """[id, state, node] of each job that waits or runs."""
-    return [line.split("|") for line in cluster.output("squeue", "-hr", "-o", "%i|%T|%N").splitlines()]
-
-
-def hasten(cluster: Cluster) -> None:
-    """Starts requeued jobs in 3 seconds and not in the two minutes that Slurm makes them wait.
-
-    Not at once: within the second in which a job was ended, a node refuses to start it again.
-    """
-    soon = datetime.now() + timedelta(seconds=10)
-    for line in cluster.output("squeue", "-hr", "--states=PENDING", "-o", "%i|%S").splitlines():
-        job, begin = line.split("|")
-        if begin != "N/A" and datetime.fromisoformat(begin) > soon:
-            # Slurm refuses it for a job that has just begun.
-            command = ["scontrol", "update", f"JobId={job}", "StartTime=now+3"]
-            subprocess.run(command, env=os.environ | cluster.env, capture_output=True, check=False)
-
-
-def sweep_of(place: Path) -> list[Cell]:
-    return folder.read(place).cells
 
 
 def assert_same_run(one: Path, two: Path) -> None:
@@ -263,49 +197,3 @@ def test_a_launching_process_that_was_ended_finds_its_jobs_again(slurm: Cluster,
     text = finish(start(slurm, tmp_path, *words))
     assert "jobs of an earlier command are still there" in text
     assert [(c.status.state, c.status.attempts) for c in sweep_of(tmp_path / "s")] == [("finished", 1)] * 3
-
-
-def test_fifty_runs_with_preemptions_lose_nothing(slurm: Cluster, tmp_path: Path):
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    seeds = ",".join(map(str, range(25)))
-    words = ["cond=adaln,token", f"seed={seeds}", "run_dir=s", "tracker=mlflow", f"tracker.uri={uri}"]
-    run = start(slurm, tmp_path, *words)
-    preempted: set[str] = set()
-    while run.poll() is None:
-        time.sleep(1)
-        for job, state, _ in jobs(slurm):
-            number = job.rpartition("_")[2]
-            if (
-                state == "RUNNING"
-                and len(preempted) < 5
-                and job not in preempted
-                and steps_known(tmp_path, number)
-            ):
-                subprocess.run(
-                    ["scontrol", "requeue", job], env=os.environ | slurm.env, capture_output=True, check=False
-                )
-                preempted.add(job)
-        hasten(slurm)
-    finish(run)
-    statuses = [cell.status for cell in sweep_of(tmp_path / "s")]
-    table = {
-        "submitted": len(statuses),
-        "finished": sum(status.state == "finished" for status in statuses),
-        "started again": sum(status.attempts > 1 for status in statuses),
-    }
-    print(table)
-    assert table["submitted"] == table["finished"] == 50
-    assert preempted
-    client = MlflowClient(uri)
-    runs = client.search_runs(["1"], max_results=1000)
-    assert len([run for run in runs if "mlflow.parentRunId" in run.data.tags]) == 50
-    for one in runs:
-        if "cell" in one.data.tags:
-            losses = client.get_metric_history(one.info.run_id, "loss")
-            assert [metric.step for metric in losses] == list(range(1, 31)), one.data.tags["cell"]
-
-
-def steps_known(place: Path, number: str) -> bool:
-    return number.isdigit() and steps(place / "s" / number) > 0
