@@ -36,7 +36,7 @@ demo: .venv/done
 	@echo "Scores and pictures of all runs: make ui, then open $(RUNS)"
 
 test: test-unit
-	$(BIN)/python -m pytest -m system --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m system --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # One thread a process: tiny tensors gain nothing by more, and processes would wait for each other's.
 test-unit: .venv/done

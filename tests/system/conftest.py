@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 from slurm_cluster import INSTALL, Cluster, missing
 
+LONGEST = ("test_slurm_fifty.py", "test_slurm.py", "test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that none of them runs alone at the end."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
