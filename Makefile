@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 PORT ?= 5000
 # MLflow opens on its page for language models; this is the one for training runs.
-RUNS := http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
+RUNS := 127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 
 .PHONY: help setup demo test test-unit lint bench ui server lock clean
 
