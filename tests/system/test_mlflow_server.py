@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from made_server import free_port, made_server
 from PIL import Image
 
 from dit_exp.tracker.mlflow import MlflowTracker
@@ -29,9 +29,7 @@ class Server:
     """`mlflow server` on one port and one SQLite file, to be stopped and started."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.folder = folder
         self.process = None
@@ -234,21 +232,8 @@ def test_a_server_killed_in_mid_sweep_for_a_minute_loses_no_metric(tmp_path, run
 
 
 def test_the_server_for_several_machines_asks_for_a_password_where_told_to(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = [f"STORE=sqlite:///{tmp_path}/mlflow.db", f"ARTIFACTS={tmp_path}/mlartifacts", f"PORT={port}"]
-    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/done", "server", "AUTH=1", *places]
-    command.append(f"BIN={Path(sys.executable).parent}")
-    env = os.environ | {"MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password"}
-    with (tmp_path / "server.log").open("wb") as output:
-        server = subprocess.Popen(
-            command, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0"
-
     def answer(user: str | None) -> int:
-        request = urllib.request.Request(url)
+        request = urllib.request.Request(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0")
         if user:
             request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
         try:
@@ -257,19 +242,8 @@ def test_the_server_for_several_machines_asks_for_a_password_where_told_to(tmp_p
         except urllib.error.HTTPError as error:
             return error.code
 
-    try:
-        end = time.monotonic() + 180
-        while True:
-            try:
-                answer(None)
-                break
-            except OSError:
-                assert server.poll() is None, (tmp_path / "server.log").read_text()
-                assert time.monotonic() < end, (tmp_path / "server.log").read_text()
-                time.sleep(0.3)
+    words = ["AUTH=1", f"STORE=sqlite:///{tmp_path}/mlflow.db"]
+    with made_server(tmp_path, *words, MLFLOW_AUTH_ADMIN_PASSWORD="a-long-password") as uri:
         assert answer(None) == 401
         assert answer("admin:wrong") == 401
         assert answer("admin:a-long-password") == 200
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
