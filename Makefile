@@ -13,7 +13,7 @@ help:
 	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
 	@echo "make test       all tests (make test-unit: without those that start servers and whole programs)"
 	@echo "make lint       ruff and pyright"
-	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DEVICE=cuda)"
+	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DDT=DIR, DEVICE=cuda)"
 	@echo "make ui         the MLflow UI, on port $(PORT)"
 	@echo "make server     a tracking server for several machines (HOST, PORT, STORE, AUTH=1)"
 	@echo "make lock       pin the requirements anew"
@@ -50,7 +50,7 @@ lint: .venv/done
 # The table goes to the terminal and into docs/performance.md.
 DEVICE ?= cpu
 bench: .venv/done
-	PYTHONPATH=.:tests $(BIN)/python -m benchmarks --device $(DEVICE) $(if $(RUN),--run $(RUN)) \
+	$(BIN)/python -m benchmarks --device $(DEVICE) $(if $(RUN),--run $(RUN)) $(if $(DDT),--ddt $(DDT)) \
 		--write docs/performance.md
 
 ui: .venv/done

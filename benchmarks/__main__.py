@@ -1,6 +1,6 @@
 """All comparisons in one run: our time, the peer's, their ratio, and the share of the machine's own limit.
 
-Run by `make bench`, or: PYTHONPATH=.:tests python -m benchmarks --help
+Run by `make bench`, or: python -m benchmarks --help
 Measure on an idle machine. Each file in benchmarks/rows/ is a part of the table.
 """
 
@@ -35,6 +35,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--run", type=Path, help="a trained run, for the time that samples of its quality take"
     )
+    parser.add_argument("--ddt", type=Path, help="a trained DDT, for what reusing its encoder gives")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that all runs; figures mean nothing"
     )
@@ -65,7 +66,7 @@ def inserted(page: str, table: str) -> str:
 
 def main(words: list[str] | None = None) -> int:
     given = arguments(words)
-    setting = Setting(torch.device(given.device), given.rounds, given.quick, given.run)
+    setting = Setting(torch.device(given.device), given.rounds, given.quick, given.run, given.ddt)
     started, found, failed = time.monotonic(), [], []
     where = machine(setting.device)
     for name in given.only:

@@ -3,7 +3,7 @@
 Synthetic photographs of 375x500 in class folders and in parquet, latents encoded from them, and decoded
 arrays; all in one run on the same machine, interleaved, the first round thrown away. The share is that of a
 step's time which one would wait for the data if nothing were decoded ahead: below 1 the data keep up.
-Run: python benchmarks/data.py [seconds a measurement] [model keys, as model=dit_b trainer.batch_size=64]
+Run: python -m benchmarks.data [seconds a measurement] [model keys, as model=dit_b trainer.batch_size=64]
 """
 
 from __future__ import annotations
@@ -17,23 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+from composing import composed
+from encoding import encoding, using
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
-os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
-
-import torch  # noqa: E402
-from composing import composed  # noqa: E402
-from encoding import encoding, using  # noqa: E402
-
-from dit_exp.build import build  # noqa: E402
-from dit_exp.data.celebahq import CelebaHQ  # noqa: E402
-from dit_exp.data.folder import Folder  # noqa: E402
-from dit_exp.data.imagenet import ImageNet  # noqa: E402
-from dit_exp.data.latents import Latents  # noqa: E402
-from dit_exp.task import measure  # noqa: E402
-from dit_exp.task.cache import cache  # noqa: E402
-from dit_exp.types.data import DataSet  # noqa: E402
+from dit_exp.build import build
+from dit_exp.data.celebahq import CelebaHQ
+from dit_exp.data.folder import Folder
+from dit_exp.data.imagenet import ImageNet
+from dit_exp.data.latents import Latents
+from dit_exp.task import measure
+from dit_exp.task.cache import cache
+from dit_exp.types.data import DataSet
 
 IMAGES, ROUNDS = 512, 3
 STEP = ["model=dit_s", "model.patch_size=2", "trainer.batch_size=32"]

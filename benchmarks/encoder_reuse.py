@@ -5,7 +5,7 @@ others, how often the first blocks are run, the time of an image, how many times
 nothing, the run's leading score, and how far the samples are from those of the same noise without keeping, as
 a share of their norm. All ways draw each piece of images by turns, in an order that turns too; times are
 medians over pieces, the first of which is thrown away.
-Run: python benchmarks/encoder_reuse.py RUN_DIR [--images N] [--batch-size B] [--quick] [KEY=VALUE ...]
+Run: python -m benchmarks.encoder_reuse RUN_DIR [--images N] [--batch-size B] [--quick] [KEY=VALUE ...]
 Say, with the run's own sampler in another number of steps: ... RUN_DIR sampler.steps=100
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 import sys
 import tempfile
@@ -23,9 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
-os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
+from benchmarks.trained import parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,15 +143,9 @@ def main(words: list[str]) -> None:
     parser.add_argument("--depth", type=int, help="blocks that are kept; the model's encoder_depth")
     parser.add_argument("--quick", action="store_true", help="few images, and no score")
     given = parser.parse_intermixed_args(words)
-    from composing import composed
-
-    from dit_exp.build import build
-
-    line = [f"checkpoint={given.run}", "tracker=none", "sampler.reuse=none", *given.overrides]
-    line += ["metrics=none"] if given.quick else []
+    line = ["sampler.reuse=none", *given.overrides, *(["metrics=none"] if given.quick else [])]
     with tempfile.TemporaryDirectory() as folder:
-        cfg, choices = composed(line)
-        parts = build(cfg, choices, line, Path(folder))
+        parts = parts_of(Path(given.run), line, Path(folder))
         count = given.images or (8 if given.quick else parts.metrics.num_samples)
         if not count:
             parser.error("The run has metrics=none: pass --images N, or metrics=offline.")

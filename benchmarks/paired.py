@@ -27,13 +27,15 @@ class Setting:
 
     rounds  that count, after one that does not
     quick   tiny sizes, to see that everything runs: the figures mean nothing
-    run     a trained run for the rows that need one, or None
+    run     a trained run for the row on sampling to a quality, or None
+    ddt     a trained DDT for the row on encoder reuse, or None
     """
 
     device: torch.device
     rounds: int = 11
     quick: bool = False
     run: Path | None = None
+    ddt: Path | None = None
 
     def size(self, full: int, tiny: int) -> int:
         return tiny if self.quick else full

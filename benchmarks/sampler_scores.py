@@ -1,18 +1,18 @@
 """A trained run's score with every sampler at several numbers of network evaluations.
 
 Prints a markdown table of the run's leading score; but for the sampler the protocol is the same in all cells.
-Run: PYTHONPATH=.:tests python benchmarks/sampler_scores.py RUN_DIR [KEY=VALUE ...]
+Run: python -m benchmarks.sampler_scores RUN_DIR [KEY=VALUE ...]
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-os.environ.setdefault("DIT_EXP_HOME", str(PROJECT))
+from benchmarks import PROJECT
+from benchmarks.trained import parts_of
+
 EVALUATIONS = (5, 9, 15, 25, 51)
 
 
@@ -30,14 +30,9 @@ def score_of(
     run: str, sampler: str, steps: int, overrides: list[str], folder: Path
 ) -> tuple[str, float, int]:
     """The leading score: its name with the count, its value and the evaluations it took."""
-    from composing import composed
-
-    from dit_exp.build import build
     from dit_exp.task.score import score
 
-    given = [f"checkpoint={run}", "tracker=none", f"sampler={sampler}", f"sampler.steps={steps}", *overrides]
-    cfg, choices = composed(given)
-    parts = build(cfg, choices, given, folder)
+    parts = parts_of(Path(run), [f"sampler={sampler}", f"sampler.steps={steps}", *overrides], folder)
     parts.metrics.prepare(parts.data)
     assert parts.source is not None
     scores, protocol = score(parts, parts.model.eval(), 250, parts.source["step"], parts.metrics.num_samples)

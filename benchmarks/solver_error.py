@@ -4,7 +4,7 @@ Samplers without noise: a mixture of three Gaussians in the plane; the root mean
 samples from the exact solution of the ODE with the same start. Samplers with noise: Gaussian data, on which
 the distribution of their samples is Gaussian too and known without drawing any; its Wasserstein distance from
 the data, with ddim beside them. All on grid=karras.
-Run: PYTHONPATH=.:tests python benchmarks/solver_error.py [folder]    (draws solver_error.png, prints tables)
+Run: python -m benchmarks.solver_error [folder]    (draws solver_error.png, prints tables)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Time to help and to an error message, as a ratio to an empty Hydra app in the same rounds.
 
 Interleaved rounds, the first thrown away; medians and quartiles of the ratio within a round.
-Run: python benchmarks/startup.py [rounds]
+Run: python -m benchmarks.startup [rounds]
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import PROJECT
 from benchmarks.paired import Row, Setting, interleaved, quartiles
 from benchmarks.peers import TINY, Size, batch_of, our_step, ours
 
-PROJECT = Path(__file__).resolve().parents[2]
 ROUNDS = 3
 """Exponents are fitted over more than a decade, so few rounds tell them."""
 

@@ -6,13 +6,13 @@ both with the same seeds, count and reference. Left out without a run.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.paired import Quartiles, Row, Setting
+from benchmarks.trained import parts_of
 
 REACH, WITHIN = 15.0, 1.02
 BASE = ["sampler=ddpm", "sampler.steps=250"]
@@ -53,15 +53,9 @@ def score(run: Path, words: list[str], samples: int, folder: Path) -> tuple[str,
 
     Seconds of the samples alone: what a score costs is the same for all samplers.
     """
-    os.environ.setdefault("DIT_EXP_HOME", str(Path(__file__).resolve().parents[2]))
-    from composing import composed
-
-    from dit_exp.build import build
     from dit_exp.task.generate import generate
 
-    given = [f"checkpoint={run.resolve()}", "task=evaluate", "tracker=none", *words]
-    cfg, choices = composed(given)
-    parts = build(cfg, choices, given, folder)
+    parts = parts_of(run, words, folder)
     parts.metrics.prepare(parts.data)
     model, batch = parts.model.eval(), min(250, samples)
     started = time.perf_counter()

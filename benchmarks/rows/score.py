@@ -48,6 +48,12 @@ def inception() -> nn.Module:
     return network
 
 
+def statistics_of(dims: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Mean and covariance, with a spectrum that falls as that of features does."""
+    features = rng.standard_normal((2 * dims, dims)) / np.sqrt(np.arange(1, dims + 1))
+    return {"mu": features.mean(0), "sigma": np.cov(features, rowvar=False)}
+
+
 def rows(setting: Setting) -> Iterator[Row]:
     yield _features(setting)
     yield _distance(setting)
@@ -74,13 +80,7 @@ def _distance(setting: Setting) -> Row:
 
     dims = setting.size(2048, 64)
     rng = np.random.default_rng(0)
-
-    def statistics() -> dict[str, np.ndarray]:
-        """With spectra that fall as those of features do."""
-        features = rng.standard_normal((2 * dims, dims)) / np.sqrt(np.arange(1, dims + 1))
-        return {"mu": features.mean(0), "sigma": np.cov(features, rowvar=False)}
-
-    reference, generated = statistics(), statistics()
+    reference, generated = statistics_of(dims, rng), statistics_of(dims, rng)
     distance = FrechetDistance(**reference)
 
     def theirs() -> float:

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import PROJECT
 from benchmarks.paired import Job, Row, Setting, compared, interleaved
 from benchmarks.startup import EMPTY
 
-PROJECT = Path(__file__).resolve().parents[2]
 HELP_SECONDS, FIRST_STEP = 1.3, 0.7
 # The same program, had its files imported at their top what they import where they use it.
 EAGER = """

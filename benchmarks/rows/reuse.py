@@ -1,0 +1,47 @@
+"""Encoder reuse on a trained DDT (--ddt): the fastest plan whose score is within 3 % of that without reuse.
+
+Left out without such a run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.encoder_reuse import RATIOS, Way, measure
+from benchmarks.paired import Quartiles, Row, Setting, compared
+from benchmarks.trained import parts_of
+
+REACH, WITHIN = 2.5, 1.03
+IMAGES = 500
+NAME = "encoder reuse"
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    if setting.ddt is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        parts = parts_of(setting.ddt, ["sampler.reuse=none"], Path(folder))
+        images = setting.size(IMAGES, 8)
+        yield chosen(measure(parts, RATIOS, images, images // 4, None))
+
+
+def chosen(found: list[Way]) -> Row:
+    """The row of the fastest way within the bound; of none within it, a row that falls short.
+
+    Raises ValueError for ways without a score.
+    """
+    plain, *others = found
+    if plain.score is None:
+        raise ValueError("The run has metrics=none, so nobody can say what reuse costs.")
+    name, base = plain.score
+    peer = f"no reuse, {name} at {base:.1f}"
+    good = [way for way in others if way.score and way.score[1] <= WITHIN * base]
+    if not good:
+        return Row(NAME, "none is within 3 %", peer, None, None, Quartiles(0, 0, 0), REACH)
+    fastest = min(good, key=lambda way: sum(way.seconds[1:]))
+    assert fastest.score is not None
+    times = {"ours": fastest.seconds[1:], peer: plain.seconds[1:]}
+    work = f"blocks kept in {fastest.ratio:.0%} of evaluations, {fastest.name}, at {fastest.score[1]:.1f}"
+    return compared(times, "ours", peer, NAME, work, REACH)
