@@ -16,17 +16,13 @@ import copy
 import statistics
 import sys
 import tempfile
-import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.trained import parts_of
+from benchmarks.trained import draw, parts_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dit_exp.sampler.reuse.plan import Plan
     from dit_exp.task.parts import Parts
 
@@ -74,18 +70,6 @@ def ways(parts: Parts, ratios: tuple[float, ...], depth: int | None) -> list[Way
     return found
 
 
-def draw(way: Way, indices: range) -> tuple[Tensor, Tensor, float]:
-    """Latents, uint8 images and the seconds that they took."""
-    from dit_exp.sampler.reuse.network import following
-    from dit_exp.task.generate import decode, trajectory
-
-    started = time.perf_counter()
-    network = following(way.parts.model, way.plan)
-    [x] = deque(trajectory(way.parts, network, indices), maxlen=1)
-    images = decode(way.parts, x)  # on the CPU, so whatever the device had to do is done
-    return x, images, time.perf_counter() - started
-
-
 def measure(
     parts: Parts, ratios: tuple[float, ...], count: int, batch_size: int, depth: int | None
 ) -> list[Way]:
@@ -95,7 +79,9 @@ def measure(
         turn = piece % len(found)
         latents = {}
         for way in found[turn:] + found[:turn]:
-            latents[way.ratio, way.name], images, seconds = draw(way, range(start, start + batch_size))
+            latents[way.ratio, way.name], images, seconds = draw(
+                way.parts, way.plan, range(start, start + batch_size)
+            )
             way.seconds.append(seconds)
             if way.parts.metrics.num_samples:
                 way.parts.metrics.update(images[: count - start], start)

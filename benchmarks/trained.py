@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dit_exp.sampler.reuse.plan import Plan
     from dit_exp.task.parts import Parts
 
 
@@ -21,3 +26,15 @@ def parts_of(run: Path, words: list[str], folder: Path) -> Parts:
     given = [f"checkpoint={run.resolve()}", "task=evaluate", "tracker=none", *words]
     cfg, choices = composed(given)
     return build(cfg, choices, given, folder)
+
+
+def draw(parts: Parts, plan: Plan | None, indices: range) -> tuple[Tensor, Tensor, float]:
+    """Latents, uint8 images and the seconds that they took; `plan` says where first blocks are kept."""
+    from dit_exp.sampler.reuse.network import following
+    from dit_exp.task.generate import decode, trajectory
+
+    started = time.perf_counter()
+    network = following(parts.model, plan)
+    [x] = deque(trajectory(parts, network, indices), maxlen=1)
+    images = decode(parts, x)  # on the CPU, so whatever the device had to do is done
+    return x, images, time.perf_counter() - started

@@ -1,11 +1,14 @@
-"""Activations that a training step keeps for its backward pass, against diffusers' model."""
+"""Activations that a training step keeps for its backward pass, against diffusers' model.
+
+In each mode beside the peer in the same mode, and twice beside its default, eager fp32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.paired import Quartiles, Row, Setting
 from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
@@ -17,31 +20,32 @@ MODES = {
     "fp32": ("fp32", False, False),
     "bf16": ("bf16", False, False),
     "compiled bf16": ("bf16", True, False),
-    "bf16, remat": ("bf16", False, True),
+    "bf16, recomputed": ("bf16", False, True),
 }
-REACH = {"compiled bf16": 0.54, "bf16, remat": 0.25}
+"""Precision, whether compiled, whether blocks are recomputed in the backward pass."""
+
+DEFAULT = "fp32"
+REACH = {"compiled bf16": 0.54, "bf16, recomputed": 0.25}
 
 
-def kept(network: nn.Module, run: Callable[[], Tensor], precision: str, device: torch.device) -> int:
-    """Bytes of the tensors that autograd holds at the end of a forward pass, weights left out.
-
-    Each storage counts once. What autocast makes of the weights is held beside the activations and counts.
-    """
-    weights = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
-    held: dict[int, int] = {}
-    alive: list[Tensor] = []  # an address counts once as long as nothing else is put there
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            held[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(device, precision):
-        out = run()
-    del out
-    return sum(held.values())
+def kept(run: Callable[[], Tensor], precision: str, device: torch.device) -> int:
+    """Bytes that are allocated in a forward pass and not given back at its end, the output among them."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        with autocast(device, precision):
+            alive = run()
+        held = torch.cuda.memory_allocated(device) - before
+        del alive
+        return held
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with (
+        torch.profiler.profile(activities=activities, profile_memory=True) as profile,
+        autocast(device, precision),
+    ):
+        alive = run()
+    del alive  # after the profile has ended
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    return sum(event.nbytes() for event in events if event.name() == "[memory]")
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -50,29 +54,43 @@ def rows(setting: Setting) -> Iterator[Row]:
     model = ours(size).to(device)
     peer = theirs(model, size).to(device)
     check_same(model, peer, size, device)
-    recomputing = ours(size, remat=True).to(device)
+    recomputing, peer_recomputing = ours(size, remat=True).to(device), theirs(model, size).to(device)
+    peer_recomputing.enable_gradient_checkpointing()  # type: ignore[operator]
 
-    def a_sample(
-        network: nn.Module, call: Callable[[Tensor, Tensor, Tensor], Tensor], precision: str
-    ) -> float:
-        """By the difference of two batches, so that what does not grow with the batch is left out."""
+    def theirs_of(network: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        return lambda x, t, y: network(x, timestep=t, class_labels=y).sample  # type: ignore[attr-defined]
 
-        def of(images: int) -> int:
-            x, t = torch.randn(images, *size.shape, device=device), torch.full((images,), 500, device=device)
-            label = torch.arange(images, device=device) % CLASSES
-            return kept(network, lambda: call(x, t, label), precision, device)
+    found: dict[str, tuple[float, float]] = {}
+    for mode, (precision, compile, again) in MODES.items():
+        mine, other = (recomputing, peer_recomputing) if again else (model, peer)
+        found[mode] = (
+            _a_sample(compiled(mine.train(), compile), precision, size, device),
+            _a_sample(theirs_of(compiled(other.train(), compile)), precision, size, device),
+        )
+    for mode, (mib, same) in found.items():
+        yield _row(mode, mib, f"diffusers {mode}", same)
+    for mode, reach in REACH.items():
+        yield _row(mode, found[mode][0], f"diffusers {DEFAULT}", found[DEFAULT][1], reach)
 
-        return (of(2 * IMAGES) - of(IMAGES)) / IMAGES
 
-    peer.train()
-    base = a_sample(peer, lambda x, t, y: peer(x, timestep=t, class_labels=y).sample, "fp32")
-    for mode, (precision, compile, remat) in MODES.items():
-        network = (recomputing if remat else model).train()
-        mib = a_sample(network, compiled(network, compile), precision) / 2**20
-        share = mib * 2**20 / base
-        work = f"activations of a sample, {mode}: {mib:.1f} MiB"
-        peer_mib = f"diffusers eager fp32: {base / 2**20:.1f} MiB"
-        yield Smaller("memory", work, peer_mib, None, None, Quartiles(*3 * [share]), REACH.get(mode))
+def _a_sample(
+    call: Callable[[Tensor, Tensor, Tensor], Tensor], precision: str, size: Size, device: torch.device
+) -> float:
+    """MiB, by the difference of two batches, so that what does not grow with the batch is left out."""
+
+    def of(images: int) -> int:
+        x, t = torch.randn(images, *size.shape, device=device), torch.full((images,), 500, device=device)
+        label = torch.arange(images, device=device) % CLASSES
+        kept(lambda: call(x, t, label), precision, device)  # compiles
+        return kept(lambda: call(x, t, label), precision, device)
+
+    return (of(2 * IMAGES) - of(IMAGES)) / IMAGES / 2**20
+
+
+def _row(mode: str, mib: float, peer: str, peer_mib: float, reach: float | None = None) -> Row:
+    work = f"activations of a sample, {mode}: {mib:.1f} MiB"
+    share = Quartiles(*3 * [mib / peer_mib])
+    return Smaller("memory", work, f"{peer}: {peer_mib:.1f} MiB", None, None, share, reach)
 
 
 class Smaller(Row):
