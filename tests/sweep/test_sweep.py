@@ -59,6 +59,8 @@ def test_failed_runs_are_listed_and_they_alone_run_again_when_the_cause_is_mende
     assert again.returncode == 0, again.stderr
     assert "4 runs, 2 of them done" in again.stdout + again.stderr
     assert states(place) == [("finished", 1), ("finished", 1), ("finished", 2), ("finished", 2)]
+    unknown = [cell.metrics["memory_gib"] is None for cell in folder.read(place).cells]
+    assert unknown == [False, True, False, True]  # of the second run in each process
 
 
 @pytest.mark.system

@@ -185,6 +185,19 @@ def test_another_store_gets_a_run_of_its_own_and_the_first_one_goes_on_later(
     assert stored["elsewhere"][other]["run_id"] == second
 
 
+def test_a_cell_is_put_under_its_sweeps_run_in_the_same_store_alone(tmp_path, tracker, client):
+    parents = []
+    for name, store in (("here", client.tracking_uri), ("away", "http://away:5000")):
+        (tmp_path / name / "tracker").mkdir(parents=True)
+        state = {"store": store, "run_id": "0" * 32, "sent": 0}
+        (tmp_path / name / "tracker/sent.json").write_text(json.dumps(state))
+        run = tracker()
+        run.start(tmp_path / name / "0", {}, {}, "cell", tmp_path / name)
+        run.finish()
+        parents.append(client.get_run(run_id(tmp_path / name / "0")).data.tags.get("mlflow.parentRunId"))
+    assert parents == ["0" * 32, None]
+
+
 def test_without_a_server_the_run_goes_on_and_another_start_sends_what_was_kept(
     tmp_path, tracker, client, picture, closed_port, caplog
 ):
