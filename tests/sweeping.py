@@ -40,7 +40,7 @@ def finish(
     scores: dict[str, float],
     protocol: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
-    **values: float,
+    **values: float | None,
 ) -> None:
     """Makes a cell a finished one: 1,000 steps of 64 images, with a curve that falls to its scores."""
     seed = int(cell.settings.get("seed", 0))

@@ -8,7 +8,7 @@ from typing import Any
 from dit_exp.report.statistics import Estimate
 
 LOWER = {"bits", "fd", "fid", "kd", "kid", "loss"}
-HIGHER = {"is", "precision", "recall"}
+HIGHER = {"is", "precision", "psnr", "recall", "ssim"}
 
 LOSSES = ("validation_loss", "loss")
 
@@ -26,12 +26,14 @@ COSTS = {
 def direction(name: str) -> int:
     """-1 where lower is better, 1 where higher is, 0 for a measure of which that is not known.
 
-    A score's name begins with its kind and ends with its network (fd_dinov2); a loss's name ends with it.
+    A score's name begins with its kind and ends with its network (fd_dinov2), of reconstructions with an r
+    before it (rfd_dinov2); a loss's name ends with it.
     """
     words = name.split("_")
-    if words[0] in LOWER or words[-1] == "loss":
+    kinds = {words[0], words[0].removeprefix("r")}
+    if kinds & LOWER or words[-1] == "loss":
         return -1
-    return int(words[0] in HIGHER)
+    return int(bool(kinds & HIGHER))
 
 
 def written(estimate: Estimate) -> str:

@@ -32,6 +32,9 @@ DRAWN = {
 LOSS_GROUPS = ("objective", "process", "timesteps", "weighting", "data", "autoencoder")
 """What a loss depends on besides the model. Another prediction's loss is another quantity."""
 
+OF_TRAINING = {"timesteps", "weighting"}
+"""What of it a validation loss does not depend on: that is the plain error at times that never change."""
+
 SCORES = "scores"
 """All scores of a cell are measured by one protocol; each loss by its own."""
 
@@ -57,7 +60,12 @@ def of_loss(name: str, config: dict[str, Any]) -> dict[str, Any]:
     protocol = {group: config[group] for group in LOSS_GROUPS if group in config}
     if name == "validation_loss":
         protocol["validation_images"] = (config.get("task") or {}).get("validation_images")
-    return {key: value for key, value in flat(protocol) if key.rpartition(".")[2] not in PLACES}
+    without = OF_TRAINING if name == "validation_loss" else set()
+    return {
+        key: value
+        for key, value in flat(protocol)
+        if key.rpartition(".")[2] not in PLACES and not without & set(key.split("."))
+    }
 
 
 def variants(protocols: Sequence[dict[str, Any]], factors: Iterable[str]) -> list[Variant]:

@@ -43,9 +43,12 @@ def costs(columns: Sequence[Column], rows: Sequence[Row]) -> Section:
     for setting in ordered(finished, columns[0]):
         values = [[row.cost[key] for row in finished[setting] if key in row.cost] for key in keys]
         lines.append([label(setting), *(figure(estimate(v).mean) if v else NONE for v in values)])
-    return Section(
-        "Cost of a cell", ["Mean over seeds."], [Table(["setting", *(COSTS[k] for k in keys)], lines)]
-    )
+    cells = [row for group in finished.values() for row in group]
+    text = ["Mean over seeds."]
+    for key in keys:
+        if (having := sum(key in row.cost for row in cells)) < len(cells):
+            text.append(f"{COSTS[key]}: measured in {having} of {len(cells)} cells.")
+    return Section("Cost of a cell", text, [Table(["setting", *(COSTS[k] for k in keys)], lines)])
 
 
 def effects(columns: Sequence[Column], rows: Sequence[Row], factors: Mapping[str, list[str]]) -> Section:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dit_exp.errors import UserError
 from dit_exp.sweep import folder as sweep_folder
 from dit_exp.sweep.folder import SWEEP_FILE, Cell, State, Status, Sweep
-from dit_exp.tracker.address import check, reason, shown, sqlite_file
+from dit_exp.tracker.address import bare, check_readable, reason, shown
 from dit_exp.tracker.spool import Spool, known_run
 from dit_exp.tracker.store import opened
 
@@ -53,7 +53,7 @@ def find(parent: str, uri: str | None, rebuilt: Path) -> Sweep:
         with opened(uri) as client:
             run = client.get_run(parent)
         local = _local(run)
-        return sweep_folder.read(local or rebuild(client, run, rebuilt))
+        return sweep_folder.read(local or rebuild(client, run, rebuilt, uri))
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             raise UserError(
@@ -64,16 +64,8 @@ def find(parent: str, uri: str | None, rebuilt: Path) -> Sweep:
         ) from error
 
 
-def check_readable(uri: str) -> None:
-    """Raises UserError for what is no address. MLflow would make a SQLite file that is missing."""
-    file = sqlite_file(uri)
-    if file is not None and not file.exists():
-        raise UserError(f"tracker.uri={uri}: there is no such file, so it has no runs. Pass sweep=DIR.")
-    check(uri)
-
-
-def rebuild(client: MlflowClient, run: Run, folder: Path) -> Path:
-    """Writes the directory of a sweep from its run and the runs of its cells, and returns it.
+def rebuild(client: MlflowClient, run: Run, folder: Path, uri: str) -> Path:
+    """Writes the directory of a sweep from its run at `uri` and the runs of its cells, and returns it.
 
     It belongs to the same run: what is logged from it goes there.
     """
@@ -85,6 +77,7 @@ def rebuild(client: MlflowClient, run: Run, folder: Path) -> Path:
         raise UserError(f"sweep={run_id} is a run, but not one of a sweep: it holds no {SWEEP_FILE}.")
     client.download_artifacts(run_id, SWEEP_FILE, str(folder))
     spool = Spool(folder / "tracker")
+    spool.store = bare(uri)
     spool.mark(run_id, 0, [])
     spool.close()
     sweep = sweep_folder.read(folder)

@@ -34,8 +34,13 @@ def parent_run(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
 
 
 @contextmanager
-def afterwards(tracker: Tracker, sweep: Sweep) -> Iterator[Tracker]:
-    """The sweep's own run, for what is made of its results. While it runs, its process alone has it."""
+def afterwards(tracker: Tracker, sweep: Sweep, named: bool = False) -> Iterator[Tracker]:
+    """The sweep's own run, for what is made of its results. While it runs, its process alone has it.
+
+    named  the user asked for the tracker's own place; else the run is looked for where the sweep has it.
+           Raises UserError before anything is made, where the run is not there.
+    """
+    tracker = tracker.for_run(sweep.folder, named)
     with lock(sweep.folder) as got:
         if got:
             with parent_run(tracker, sweep):

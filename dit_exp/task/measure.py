@@ -18,7 +18,7 @@ from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
-from dit_exp.trainer.progress import memory_gib
+from dit_exp.trainer.memory import PeakMemory
 from dit_exp.trainer.state import TrainState, training_state
 from dit_exp.trainer.strategy import chosen
 
@@ -30,11 +30,11 @@ SAMPLING_STEPS = 3
 class Speed:
     """Of training, with its measured peak of memory and what of it is held between two steps.
 
-    On a CPU the peak is the whole process's, libraries included.
+    On a CPU the peak is the whole process's, libraries included, and None where it is not known.
     """
 
     images_per_second: float
-    memory_gib: float
+    memory_gib: float | None
     held_gib: float
 
 
@@ -53,8 +53,7 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     forward = on_process_time(compiled(strategy.network, trainer.compile), parts.process)  # type: ignore[arg-type]
     feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()
     parts.model.train()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    memory = PeakMemory(device)
     started = 0.0
     for step in range(warmup + steps):
         if step == warmup:
@@ -70,7 +69,7 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
             parts.augment,
         )
     seconds = _now(device) - started
-    return Speed(trainer.batch_size * steps / seconds, memory_gib(), held(state) / GIB)
+    return Speed(trainer.batch_size * steps / seconds, memory.gib, held(state) / GIB)
 
 
 def held(state: TrainState) -> int:

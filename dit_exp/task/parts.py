@@ -35,6 +35,10 @@ class Setting:
     run_dir: Path
     tracker: Tracker
 
+    def names(self, key: str) -> bool:
+        """Whether the command line sets a key."""
+        return any(override.lstrip("+").partition("=")[0] == key for override in self.overrides)
+
 
 @dataclass
 class Encoding(Setting):

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """memory_gib is the measured peak; held_gib weights, gradients, optimizer and EMA alone.
+    """memory_gib is the measured peak, None where it is not known; held_gib weights, gradients, optimizer and
+    EMA alone.
 
     score_minutes are of the validation losses and of drawing the grids and the images that are scored.
     `limit_minutes` and `cost` are None where nothing was said of them. `change` says what would make a run
@@ -32,7 +33,7 @@ class Plan:
 
     parameters: int
     gmac: float
-    memory_gib: float
+    memory_gib: float | None
     held_gib: float
     images_per_second: float
     steps: int
@@ -189,10 +190,11 @@ def duration(minutes: float) -> str:
 
 def table(made: Plan) -> str:
     """A line a figure."""
+    peak = "" if made.memory_gib is None else f"{made.memory_gib:.2f} GiB at the peak, "
     rows = [
         ("parameters", f"{made.parameters / 1e6:.2f} M"),
         ("GMAC an image", f"{made.gmac:.3g}"),
-        ("memory", f"{made.memory_gib:.2f} GiB at the peak, {made.held_gib:.2f} GiB between steps"),
+        ("memory", f"{peak}{made.held_gib:.2f} GiB between steps"),
         ("training", f"{made.images_per_second:,.0f} images/s"),
         ("steps", f"{made.steps:,} ({made.images:,} images)"),
         ("time", f"{duration(made.train_minutes)} training + {duration(made.score_minutes)} sampling"),

@@ -18,13 +18,14 @@ def report(setting: Setting, sweep: str) -> None:
     sweep  its directory, or the id of its MLflow run; where the run's directory is not on this machine, it is
            rebuilt inside this task's run directory
 
-    Raises UserError for what is no sweep, and for one without a finished cell.
+    Raises UserError for what is no sweep, for one without a finished cell, and for a tracker.uri on the
+    command line that does not know the sweep's run.
     """
     found = find(sweep, setting.config["tracker"].get("uri"), setting.run_dir / "sweep")
     page = contents(found)
-    paths = page.write(found.folder / "report")
-    log.info("%s", page.verdict)
-    log.info("Report: %s", paths[0])
-    with afterwards(setting.tracker, found) as tracker:
+    with afterwards(setting.tracker, found, setting.names("tracker.uri")) as tracker:
+        paths = page.write(found.folder / "report")
         for path in paths:
             tracker.artifact(path)
+    log.info("%s", page.verdict)
+    log.info("Report: %s", paths[0])

@@ -42,13 +42,13 @@ def scaling(
     found = find(sweep, setting.config["tracker"].get("uri"), setting.run_dir / "sweep")
     runs = runs_of(found)
     result = analyse(runs, slices, delta, resamples, seed, budget, minutes)
-    setting.run_dir.mkdir(parents=True, exist_ok=True)
     numbers, picture = setting.run_dir / "scaling.json", setting.run_dir / "scaling.png"
     folder = found.folder.resolve() / "next"
-    path = following.write(folder, f"{found.name}_next", result.wanted, result.next, runs)
-    numbers.write_text(json.dumps(result.numbers() | {"next": str(path)}, indent=2) + "\n")
-    result.picture(ends(runs)).save(picture)
-    with afterwards(setting.tracker, found) as tracker:
+    with afterwards(setting.tracker, found, setting.names("tracker.uri")) as tracker:
+        setting.run_dir.mkdir(parents=True, exist_ok=True)
+        path = following.write(folder, f"{found.name}_next", result.wanted, result.next, runs)
+        numbers.write_text(json.dumps(result.numbers() | {"next": str(path)}, indent=2) + "\n")
+        result.picture(ends(runs)).save(picture)
         tracker.log({"scaling_b": result.law.b, "scaling_irreducible": result.law.irreducible}, 0)
         for file in (numbers, picture, path):
             tracker.artifact(file)

@@ -18,7 +18,6 @@ from dit_exp.task.parts import Parts
 from dit_exp.task.score import leading
 from dit_exp.task.validate import check_size
 from dit_exp.trainer.history import plot_loss
-from dit_exp.trainer.progress import memory_gib
 from dit_exp.trainer.state import TrainState
 from dit_exp.types.network import Network
 
@@ -111,7 +110,7 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
         "minutes": state.seconds / 60,
         "parameters": parameters,
         "gmac": gmac,
-        "memory_gib": memory_gib(),
+        "memory_gib": state.memory_gib,
         "processes": parallel.world().size,
         "validation_loss": row["validation_loss"],
         "scores": scores,

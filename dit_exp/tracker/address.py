@@ -33,10 +33,33 @@ def check(uri: str) -> None:
         _check_sqlite(uri)
 
 
+def check_readable(uri: str) -> None:
+    """Raises UserError for what is no address. MLflow would make a SQLite file that is missing."""
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        raise UserError(
+            f"tracker.uri={uri}: there is no such file, so it has no runs. Pass the address of one that has."
+        )
+    check(uri)
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite address, None for every other address and for one that names no file."""
     name = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
     return None if name is None or name[1] == ":memory:" else Path(name[1]).absolute()
+
+
+def bare(uri: str) -> str:
+    """What tells one store from another, fit to be kept on disk: no user, password or query.
+
+    Like SQLAlchemy, it takes everything from a first colon to an @ for a password, a slash included.
+    """
+    if (file := sqlite_file(uri)) is not None:
+        return f"sqlite:///{file}"
+    scheme, _, rest = uri.partition("://")
+    rest = re.split("[?#]", re.sub(r"^[^:/@]*(:[^@]*)?@", "", rest))[0]
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
 
 
 def shown(text: str) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dit_exp.errors import UserError
-from dit_exp.tracker.address import INSTEAD, check, reason, shown, sqlite_file
+from dit_exp.tracker.address import INSTEAD, bare, check, check_readable, reason, shown, sqlite_file
 from dit_exp.tracker.sender import Sender
-from dit_exp.tracker.spool import FOLDER, Event, Spool
-from dit_exp.tracker.store import Store
+from dit_exp.tracker.spool import FOLDER, Event, Spool, known_run, known_store
+from dit_exp.tracker.store import Store, has_run, opened
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class MlflowTracker:
         check(self.uri)
         self._run_dir, self._sweep = run_dir, None if sweep is None else str(sweep)
         self._spool = Spool(run_dir / FOLDER)
+        if self._spool.run_id is None:  # known before the server answers: what is added later finds it
+            self._spool.move(bare(self.uri))
         self._recall(self._spool.history())
         store = Store(self.uri, self.experiment, self._spool)
         if sqlite_file(self.uri):
@@ -100,6 +102,40 @@ class MlflowTracker:
 
     def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
         self._put(kind="view", name=name, metrics=metrics, parameters=parameters)
+
+    def for_run(self, run_dir: Path, named: bool) -> MlflowTracker:
+        """A tracker for what is added to the run of a directory: one of the store that has the run.
+
+        Raises UserError for an address that was `named` and is another store's, and where the run's own
+        SQLite file is not there.
+        """
+        store, run_id = known_store(run_dir), known_run(run_dir)
+        if store == bare(self.uri):
+            return self
+        if named or store is None:
+            if run_id is None or self._knows(run_id):  # a server may have several names
+                return self
+            where = "tracked in another store" if store is None else f"tracked in {store}"
+            raise UserError(
+                f"tracker.uri={shown(self.uri)} does not know {run_dir}, which is run {run_id} and {where}. "
+                "Pass that store's address, or tracker=none to log nothing."
+            )
+        file = sqlite_file(store)
+        if file is not None and not file.exists():
+            raise UserError(
+                f"{run_dir} is tracked in {store}, and there is no such file. Pass tracker.uri=URI of where "
+                "it is now, or tracker=none to log nothing."
+            )
+        log.info("%s is tracked in %s, which gets what is made of it.", run_dir, store)
+        return MlflowTracker(store, self.experiment, self.patience)
+
+    def _knows(self, run_id: str) -> bool:
+        check_readable(self.uri)
+        try:
+            with opened(self.uri) as client:
+                return has_run(client, run_id)
+        except Exception as error:
+            raise UserError(f"tracker.uri={shown(self.uri)} cannot be read ({reason(error)}).") from error
 
     def deliver(self, run_dir: Path) -> bool:
         """Sends what a run that has ended in a directory could not send; tells whether all of it is sent."""

@@ -31,6 +31,10 @@ class NoTracker:
     def view(self, name: str, metrics: list[str], parameters: list[str]) -> None:
         """Nothing to view."""
 
+    def for_run(self, run_dir: Path, named: bool) -> NoTracker:
+        """Itself: nothing goes anywhere."""
+        return self
+
     def deliver(self, run_dir: Path) -> bool:
         """Nothing to send."""
         return True

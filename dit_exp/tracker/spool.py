@@ -24,15 +24,24 @@ FOLDER, STATE = "tracker", "sent.json"
 
 def known_run(run_dir: Path) -> str | None:
     """The tracking server's name for the run of a directory, None where there is none yet."""
-    path = run_dir / FOLDER / STATE
-    return json.loads(path.read_text())["run_id"] if path.exists() else None
+    return _stored(run_dir / FOLDER / STATE).get("run_id")
+
+
+def known_store(run_dir: Path) -> str | None:
+    """The bare address of the store that a directory's run is sent to, None where it was never tracked."""
+    return _stored(run_dir / FOLDER / STATE).get("store")
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 class Spool:
     """events.jsonl, sent.json and the files to be sent, in `folder`.
 
-    `run_id` is the tracking server's name for the run, None before it knows it; `sent` is the number of bytes
-    of events.jsonl that were sent. One thread appends, another one sends.
+    `store` is the bare address of what the events are sent to, `run_id` its name for the run, None before it
+    knows it, and `sent` the number of bytes of events.jsonl that it has. The same is kept of each store that
+    the run was sent to before. One thread appends, another one sends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +51,12 @@ class Spool:
         self._pending.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("ab", buffering=0)  # a line that was written survives kill -9
         os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)  # killed while it wrote a line
-        state = json.loads(self._state.read_text()) if self._state.exists() else {}
+        state = _stored(self._state)
+        self.store: str | None = state.get("store")
+        self._elsewhere: dict[str, dict[str, Any]] = state.get("elsewhere", {})
+        self._stand(state)
+
+    def _stand(self, state: dict[str, Any]) -> None:
         self.run_id: str | None = state.get("run_id")
         self.sent = min(int(state.get("sent", 0)), self.path.stat().st_size)
 
@@ -90,11 +104,20 @@ class Spool:
         """Records the run and how far it was sent, and removes the copies of files that were."""
         self.run_id, self.sent = run_id, sent
         draft = self._state.with_suffix(".tmp")
-        draft.write_text(json.dumps({"run_id": run_id, "sent": sent}))
+        state = {"store": self.store, "run_id": run_id, "sent": sent, "elsewhere": self._elsewhere}
+        draft.write_text(json.dumps(state))
         draft.replace(self._state)
         for event in done:
             if "file" in event:
                 shutil.rmtree(self.kept(event["file"]).parent, ignore_errors=True)
+
+    def move(self, store: str) -> None:
+        """Goes on with another store, where the run may have been before; what this one has is remembered."""
+        if self.store is not None and self.run_id is not None:
+            self._elsewhere[self.store] = {"run_id": self.run_id, "sent": self.sent}
+        self.store = store
+        self._stand(self._elsewhere.pop(store, {}))
+        self.mark(self.run_id, self.sent, [])
 
     def _events(self, start: int) -> Iterator[tuple[Event, int]]:
         """(event, offset after it) from byte `start` to the last whole line."""

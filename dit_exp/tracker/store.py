@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit_exp.errors import UserError
-from dit_exp.tracker.address import shown, sqlite_file
-from dit_exp.tracker.spool import GROUP, Event, Spool, known_run
+from dit_exp.tracker.address import bare, shown, sqlite_file
+from dit_exp.tracker.spool import GROUP, Event, Spool, known_run, known_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,23 +53,34 @@ class Store:
         self._client: MlflowClient | None = None
 
     def connect(self) -> MlflowClient:
-        """Reaches the server and finds the run there; one that has lost the run gets it anew, in full."""
+        """Reaches the server and finds the run there; one that has lost the run gets it anew, in full.
+
+        So does another store than before, where the run is then another one; both are remembered.
+        """
         if self._client is not None:
             return self._client
         with opened(self.uri) as client:
             self._experiment_id(client)
-        from mlflow.exceptions import MlflowException
-
-        if self.spool.run_id is not None:
-            try:
-                lost = client.get_run(self.spool.run_id).info.lifecycle_stage != "active"
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                lost = True
-            if lost:
-                log.warning("%s has no run %s: it is sent anew.", shown(self.uri), self.spool.run_id)
-                self.spool.mark(None, 0, [])
+        spool, here = self.spool, bare(self.uri)
+        known = spool.run_id is not None and has_run(client, spool.run_id)
+        if spool.store in (None, here) or known:  # a store may have several addresses
+            spool.store = here
+        else:
+            before, name = spool.store, spool.run_id
+            spool.move(here)
+            if name is not None:
+                log.warning(
+                    "This run is %s in %s, which %s does not know: here it is another one, and that one "
+                    "stays as it is. With tracker.uri=%s the same command goes on there.",
+                    name,
+                    before,
+                    shown(self.uri),
+                    before,
+                )
+            known = spool.run_id is not None and has_run(client, spool.run_id)
+        if spool.run_id is not None and not known:
+            log.warning("%s has no run %s: it is sent anew.", shown(self.uri), spool.run_id)
+            spool.mark(None, 0, [])
         self._client = client
         return client
 
@@ -101,7 +112,7 @@ class Store:
             case "view":
                 self._view(client, run_id, event)
             case "finish":
-                for key, value in _parent(event).items():  # it may have been away at the start
+                for key, value in self._parent(event).items():  # it may have been away at the start
                     client.set_tag(run_id, key, value)
                 client.set_terminated(run_id, event["status"], event["time"])
         return None
@@ -109,7 +120,7 @@ class Store:
     def _start(self, client: MlflowClient, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id, name, tags = self.spool.run_id, event["name"], event["tags"] | _parent(event)
+        run_id, name, tags = self.spool.run_id, event["name"], event["tags"] | self._parent(event)
         if run_id is None:
             experiment = self._experiment_id(client)
             run_id = client.create_run(experiment, event["time"], tags, name).info.run_id
@@ -164,6 +175,14 @@ class Store:
         client.set_tag(run_id, "table", place)
         log.info("Table of the sweep's scores in the MLflow UI: %s", place)
 
+    def _parent(self, event: Event) -> dict[str, str]:
+        """The tag that puts a run under its sweep's, once this store has given that one a name."""
+        sweep = None if event["sweep"] is None else Path(event["sweep"])
+        if sweep is None or known_store(sweep) not in (None, bare(self.uri)):
+            return {}
+        run_id = known_run(sweep)
+        return {} if run_id is None else {"mlflow.parentRunId": run_id}
+
     def _experiment_id(self, client: MlflowClient) -> str:
         from mlflow.exceptions import MlflowException
 
@@ -185,10 +204,16 @@ class Store:
         return found.experiment_id
 
 
-def _parent(event: Event) -> dict[str, str]:
-    """The tag that puts a run under its sweep's, once the server has given that one a name."""
-    run_id = known_run(Path(event["sweep"])) if event["sweep"] is not None else None
-    return {} if run_id is None else {"mlflow.parentRunId": run_id}
+def has_run(client: MlflowClient, run_id: str) -> bool:
+    """Whether a store knows a run that was not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from dit_exp.seeds import mix
 from dit_exp.trainer.batch import drop_labels, encoded
 from dit_exp.trainer.history import History
 from dit_exp.trainer.losses import Step, finite_rows
+from dit_exp.trainer.memory import PeakMemory
 from dit_exp.trainer.profiling import Profile
 from dit_exp.trainer.progress import Progress
 from dit_exp.trainer.signals import SIGNALS, StopRequest, weight
@@ -192,8 +193,9 @@ class Trainer:
                     if self._save(state, strategy, config, choices, run_dir, saved):
                         saved = state.step
                 if due:
-                    with stop.heeded(
-                        f"at step {saved}. The same command goes on from the newest checkpoint."
+                    with (
+                        stop.heeded(f"at step {saved}. The same command goes on from the newest checkpoint."),
+                        memory.left_out(),
                     ):
                         for act in due:
                             act(state)
@@ -215,8 +217,9 @@ class Trainer:
                 torch.manual_seed(mix("step", seed, state.step, here.rank * self.accumulate + piece))
                 return strategy.accumulating(last=piece == self.accumulate - 1)
 
+            memory = PeakMemory(device)
             with (
-                Progress(state, last, self.max_seconds, shown=here.main) as progress,
+                Progress(state, last, self.max_seconds, memory, shown=here.main) as progress,
                 Profile(run_dir, self.profile and here.main, device) as profile,
             ):
                 started = time.monotonic() - state.seconds
@@ -245,6 +248,7 @@ class Trainer:
                     visit()
                 if pending:
                     flush()
+                state.memory_gib = memory.gib
             if saved != state.step:
                 self._save(state, strategy, config, choices, run_dir, saved, ending=True)
             stopped_by = SIGNALS[int(parallel.largest(weight(stop.number))[0])]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from types import TracebackType
 from typing import Any
 
-import torch
-
+from dit_exp.trainer.memory import PeakMemory
 from dit_exp.trainer.state import TrainState
 
 EXACT = {"step", "learning_rate"}
@@ -20,7 +17,12 @@ class Progress:
     """A bar with loss, images/s and time left on a terminal, and the figures of each report."""
 
     def __init__(
-        self, state: TrainState, max_steps: int | None, max_seconds: float | None, shown: bool = True
+        self,
+        state: TrainState,
+        max_steps: int | None,
+        max_seconds: float | None,
+        memory: PeakMemory,
+        shown: bool = True,
     ) -> None:
         from tqdm import tqdm
 
@@ -34,6 +36,7 @@ class Progress:
             dynamic_ncols=True,
         )
         self.images, self.seconds = state.images, time.monotonic()
+        self.memory = memory
 
     def __enter__(self) -> Progress:
         return self
@@ -48,7 +51,7 @@ class Progress:
         self.seconds += seconds
 
     def report(self, rows: list[dict[str, Any]], state: TrainState) -> dict[str, float]:
-        """Means over the rows since the last report; images/s and memory as they are."""
+        """Means over the rows since the last report; images/s, and memory where it is known."""
         now = time.monotonic()
         rate = (state.images - self.images) / max(now - self.seconds, 1e-9)
         self.images, self.seconds = state.images, now
@@ -57,17 +60,10 @@ class Progress:
             "learning_rate": rows[-1]["learning_rate"],
             "images": float(state.images),
             "images_per_second": rate,
-            "memory_gib": memory_gib(),
         }
+        if (memory := self.memory.gib) is not None:
+            values["memory_gib"] = memory
         self.bar.set_postfix_str(f"loss {values['loss']:.4f}, {rate:,.0f} img/s", refresh=False)
         self.bar.n = round(state.seconds) if self.by_time else state.step
         self.bar.refresh()
         return values
-
-
-def memory_gib() -> float:
-    """Peak memory of the accelerator where one is used, else of the process, in GiB."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -21,8 +21,9 @@ from dit_exp.types.training import Alignment, Objective
 class TrainState:
     """Weights, their average, what is learned beside them, the optimizer, and how far the run is.
 
-    `whole` gives a module all its weights where processes share them. No generator state: every step draws
-    from a stream of its own number.
+    `whole` gives a module all its weights where processes share them; `memory_gib` is the peak of this
+    process's training, which no checkpoint holds, None where it is not known. No generator state: every step
+    draws from a stream of its own number.
     """
 
     model: Trainable
@@ -34,6 +35,7 @@ class TrainState:
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    memory_gib: float | None = None
 
     @property
     def beside(self) -> list[nn.Parameter]:

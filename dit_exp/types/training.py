@@ -114,6 +114,13 @@ class Tracker(Protocol):
         """Offers a table of the runs whose parent this run is, with these columns, sorted by the first."""
         ...
 
+    def for_run(self, run_dir: Path, named: bool) -> Tracker:
+        """A tracker for what is added later to the run of a directory: it goes where that run is.
+
+        named  the user asked for this tracker's own place. Raises UserError where the run is elsewhere.
+        """
+        ...
+
     def deliver(self, run_dir: Path) -> bool:
         """Sends what a run that has ended could not send; tells whether nothing is left."""
         ...

@@ -62,6 +62,42 @@ def test_costs_are_means(sweep: Sweep):
     assert rows[0] == ["cond=token attn=mha", "2", "64,000", "0.125", "1.235 M", "3.5", "512.5"]
 
 
+def test_a_cost_that_was_not_measured_is_in_no_mean_and_is_said(tmp_path: Path):
+    sweep = write_sweep(tmp_path / "sweep", {"cond": ["adaln", "token"], "seed": ["0", "1"]})
+    for cell, memory in zip(sweep.cells, (1.5, None, None, None), strict=True):
+        finish(cell, {"fid": 1.0 + cell.number}, memory_gib=memory)
+    report = contents(sweep)
+    header, adaln, token = table(report, "Cost of a cell")
+    at = header.index("memory, GiB")
+    assert (adaln[at], token[at]) == ("1.5", "–")
+    [costs] = [section for section in report.sections if section.title == "Cost of a cell"]
+    assert costs.text == ["Mean over seeds.", "memory, GiB: measured in 1 of 4 cells."]
+
+
+def test_weightings_are_compared_by_the_validation_loss(tmp_path: Path):
+    axes = {"weighting": ["none", "min_snr"], "seed": ["0", "1", "2"]}
+    sweep = write_sweep(tmp_path / "sweep", axes)
+    for cell in sweep.cells:
+        weighting = {"weighting": {"_target_": f"dit_exp.weighting.{cell.settings['weighting']}"}}
+        config = weighting | {"objective": CONFIG["objective"] | weighting}
+        loss = {"none": 0.5, "min_snr": 0.4}[cell.settings["weighting"]] + cell.number / 1e4
+        finish(cell, {}, config=config, validation_loss=loss)
+    assert contents(sweep).verdict.startswith("weighting=min_snr wins: its validation_loss is 0.400")
+
+
+def test_autoencoders_are_compared_by_their_reconstructions(tmp_path: Path):
+    axes = {"autoencoder": ["vq", "fsq"], "seed": ["0", "1", "2"]}
+    psnr = {"vq": 24.5, "fsq": 25.5}
+    for first in ("psnr", "rfd_efficientnet_lite0"):
+        better = {"psnr": "fsq", "rfd_efficientnet_lite0": "vq"}[first]
+        sweep = write_sweep(
+            tmp_path / first,
+            axes,
+            lambda s, first=first: {first: psnr[s["autoencoder"]] + int(s["seed"]) / 100},
+        )
+        assert contents(sweep).verdict.startswith(f"autoencoder={better} wins: its {first}, n = 5,000 is")
+
+
 def test_each_factor_has_its_effect_over_all_pairs(sweep: Sweep):
     report = contents(sweep)
     header, adaln, token, pairs = table(report, "Effect of each factor", "cond")

@@ -11,6 +11,7 @@ from dit_exp.report.statistics import Estimate
     {
         "fid": -1, "kid": -1, "fd_dinov2": -1, "kd_efficientnet_lite0": -1, "loss": -1, "validation_loss": -1,
         "is": 1, "is_efficientnet_lite0": 1, "precision": 1, "recall_dinov2": 1, "colourfulness": 0,
+        "rfid": -1, "rfd_efficientnet_lite0": -1, "rkd_dinov2": -1, "ris": 1, "psnr": 1, "ssim": 1,
     }.items(),
 )  # fmt: skip
 def test_which_way_a_measure_is_better(name: str, expected: int):

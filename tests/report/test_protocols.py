@@ -69,6 +69,17 @@ def test_a_loss_depends_on_what_is_predicted_and_not_on_where_the_data_lies():
     assert differing(found) == {"objective": ["dit_exp.objective.eps.Eps", "dit_exp.objective.v.V"]}
 
 
+def test_a_validation_loss_does_not_depend_on_how_the_training_draws_times_and_counts_them():
+    def config(timesteps: str, gamma: float):
+        groups = {"timesteps": {"_target_": timesteps}, "weighting": {"_target_": "min_snr", "gamma": gamma}}
+        return CONFIG | groups | {"objective": CONFIG["objective"] | groups}
+
+    configs = [config("uniform", 5.0), config("logit_normal", 1.0)]
+    assert len(variants([of_loss("validation_loss", config) for config in configs], [])) == 1
+    parted = differing(variants([of_loss("loss", config) for config in configs], []))
+    assert parted.keys() >= {"timesteps", "weighting.gamma"}
+
+
 def test_a_validation_loss_depends_on_its_images():
     fewer = CONFIG | {"task": {"validation_images": 64}}
     protocols = [of_loss("validation_loss", config) for config in (CONFIG, fewer)]

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -38,26 +39,28 @@ def states(place: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.system
-def test_a_failed_run_is_listed_and_alone_runs_again(tmp_path: Path):
-    words = ["model.heads=4,5", "seed=0,1"]
-    done = sweep(tmp_path, *words)
-    [place] = (tmp_path / "runs" / "sweeps").iterdir()
+def test_failed_runs_are_listed_and_they_alone_run_again_when_the_cause_is_mended(tmp_path: Path):
+    words, place = ["model.heads=4,8", "seed=0,1", "run_dir=s"], tmp_path / "s"
+    with ExitStack() as taken:  # the cause: another process has the folders of the last two runs
+        for number in ("2", "3"):
+            (place / number).mkdir(parents=True)
+            fcntl.flock(taken.enter_context((place / number / ".lock").open("w")), fcntl.LOCK_EX)
+        done = sweep(tmp_path, *words)
     assert done.returncode == 2
     assert "2 of 4 runs of the sweep failed:" in done.stderr
-    assert "model.heads=5 seed=0" in done.stderr.replace("\n", " ")
-    assert "5" in done.stderr.split("2: ")[1]
+    listed = " ".join(done.stderr.split())
+    for number, seed in ((2, 0), (3, 1)):
+        assert f"{number}: model.heads=8 seed={seed} run_dir={place}/{number} is in use" in listed
     assert "Traceback" not in done.stderr
     assert states(place) == [("finished", 1), ("finished", 1), ("failed", 1), ("failed", 1)]
-    assert "width=32" in folder.read(place).cells[2].status.error
+    assert "is in use by another process" in folder.read(place).cells[2].status.error
 
-    # the cause is mended, here by the clock: the width that the heads did not divide
     again = sweep(tmp_path, *words)
-    assert states(place) == [("finished", 1), ("finished", 1), ("failed", 2), ("failed", 2)]
+    assert again.returncode == 0, again.stderr
     assert "4 runs, 2 of them done" in again.stdout + again.stderr
-
-    whole = sweep(tmp_path, "model.heads=4", "seed=0,1")
-    assert whole.returncode == 0, whole.stderr
-    assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 2
+    assert states(place) == [("finished", 1), ("finished", 1), ("finished", 2), ("finished", 2)]
+    unknown = [cell.metrics["memory_gib"] is None for cell in folder.read(place).cells]
+    assert unknown == [False, True, False, True]  # of the second run in each process
 
 
 @pytest.mark.system

@@ -14,9 +14,11 @@ from sweeping import write_sweep
 ROOT = Path(__file__).parents[2]
 
 
-def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "run.py"), "task=report", f"run_dir={tmp_path}/run", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | env, check=False
+    )
 
 
 @pytest.mark.system
@@ -43,6 +45,16 @@ def test_the_page_lies_in_the_sweeps_folder_and_in_its_run(tmp_path: Path):
     assert f"Report: {sweep.folder}/report/index.html" in again.stdout + again.stderr
     [experiment] = [e for e in client.search_experiments() if e.name == "dit_exp"]
     assert len(client.search_runs([experiment.experiment_id])) == 1
+
+    other = f"sqlite:///{tmp_path}/other.db"
+    elsewhere = run(tmp_path, "sweep=sweep", f"tracker.uri={other}")
+    assert elsewhere.returncode == 2
+    assert f"tracker.uri={other}: there is no such file" in elsewhere.stderr
+    default = run(tmp_path, "sweep=sweep", MLFLOW_TRACKING_URI=other)
+    assert default.returncode == 0, default.stderr
+    assert f"is tracked in {uri}, which gets what is made of it." in default.stdout + default.stderr
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    assert not (tmp_path / "other.db").exists()
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,45 @@ def test_a_run_that_the_store_has_lost_is_sent_anew(tmp_path, tracker, client):
     assert points(client, tmp_path, "loss") == [(0, 1.0), (1, 0.5)]
 
 
+def test_another_store_gets_a_run_of_its_own_and_the_first_one_goes_on_later(
+    tmp_path, tracker, client, tmp_path_factory, caplog
+):
+    from mlflow import MlflowClient
+
+    other = f"sqlite:///{tmp_path_factory.mktemp('other')}/mlflow.db"
+    names = []
+    for step, uri in enumerate((client.tracking_uri, other, client.tracking_uri)):
+        run = tracker(uri)
+        run.start(tmp_path, {"seed": 0}, {}, "moved")
+        run.log({"loss": 1.0 * step}, step)
+        run.finish()
+        names.append(run_id(tmp_path))
+    first, second, third = names
+    assert (first == third, first == second) == (True, False)
+    assert points(client, tmp_path, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    history = MlflowClient(other).get_metric_history(second, "loss")
+    assert [(m.step, m.value) for m in history] == [(0, 0.0), (1, 1.0)]
+    said = [text for text in caplog.messages if text.startswith("This run is")]
+    assert [text.partition(", which")[0] for text in said] == [
+        f"This run is {first} in {client.tracking_uri}", f"This run is {second} in {other}",
+    ]  # fmt: skip
+    stored = json.loads((tmp_path / "tracker/sent.json").read_text())
+    assert stored["elsewhere"][other]["run_id"] == second
+
+
+def test_a_cell_is_put_under_its_sweeps_run_in_the_same_store_alone(tmp_path, tracker, client):
+    parents = []
+    for name, store in (("here", client.tracking_uri), ("away", "http://away:5000")):
+        (tmp_path / name / "tracker").mkdir(parents=True)
+        state = {"store": store, "run_id": "0" * 32, "sent": 0}
+        (tmp_path / name / "tracker/sent.json").write_text(json.dumps(state))
+        run = tracker()
+        run.start(tmp_path / name / "0", {}, {}, "cell", tmp_path / name)
+        run.finish()
+        parents.append(client.get_run(run_id(tmp_path / name / "0")).data.tags.get("mlflow.parentRunId"))
+    assert parents == ["0" * 32, None]
+
+
 def test_without_a_server_the_run_goes_on_and_another_start_sends_what_was_kept(
     tmp_path, tracker, client, picture, closed_port, caplog
 ):

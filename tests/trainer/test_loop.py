@@ -32,6 +32,7 @@ from dit_exp.trainer import loop
 from dit_exp.trainer.batch import drop_labels
 from dit_exp.trainer.history import read_rows
 from dit_exp.trainer.loop import Trainer
+from dit_exp.trainer.memory import PeakMemory
 from dit_exp.weighting.uncertainty import Uncertainty
 
 OBJECTIVE = VelocityPrediction(Flow(), Uniform())
@@ -103,6 +104,27 @@ def test_a_run_that_broke_off_anywhere_ends_as_an_unbroken_one(tmp_path: Path, a
     assert_same(whole.ema.state_dict(), resumed.ema.state_dict())
     assert trace.rows == again.rows == read_rows(tmp_path / "broken" / "history.jsonl")
     assert resumed.images == whole.images == 8 * 16
+
+
+def test_the_peak_of_memory_is_the_steps_own(tmp_path: Path, monkeypatch):
+    class Seen(NoTracker):
+        def __init__(self) -> None:
+            self.gib: list[float | None] = []
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            self.gib.append(values.get("memory_gib"))
+
+    def draw(_) -> None:
+        torch.ones(2**30, dtype=torch.uint8)
+
+    monkeypatch.setattr(PeakMemory, "_trained", False)  # as in a new process
+    seen, later = Seen(), Seen()
+    first, _ = fit(tmp_path / "first", seen, visits=[(3 * 16, draw)])
+    assert first.memory_gib == pytest.approx(seen.gib[0], abs=0.5)
+    assert seen.gib[-1] == pytest.approx(seen.gib[0], abs=0.5)
+    second, _ = fit(tmp_path / "second", later)
+    assert second.memory_gib is None
+    assert set(later.gib) == {None}
 
 
 def test_with_muon_too_a_run_that_broke_off_ends_as_an_unbroken_one(tmp_path: Path):
