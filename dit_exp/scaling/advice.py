@@ -130,7 +130,7 @@ def _deepened(base: Run, target: float, odd: Set[str]) -> tuple[dict[str, int], 
 
 
 def _widened(base: Run, target: float) -> tuple[dict[str, int], float]:
-    """The base's model with a width for about `target` parameters, which grow with its square, and by how much.
+    """The same by its width, whose square the parameters grow with.
 
     A head's channels stay a multiple of 4, as rotary and fixed positions in two dimensions need.
     """

@@ -56,7 +56,7 @@ def _check_losses(cells: Sequence[Cell], configs: Sequence[dict[str, Any]]) -> N
 
 
 def _check_rates(cells: Sequence[Cell], configs: Sequence[dict[str, Any]]) -> None:
-    """Raises UserError for a learning rate that is not constant: its end is part of every loss but the cuts'."""
+    """Raises UserError for a learning rate that falls: a run's last loss has its end, a cut of it has not."""
     for cell, config in zip(cells, configs, strict=True):
         schedule = (config.get("trainer", {}).get("lr_schedule") or {}).get("_target_", CONSTANT)
         if schedule != CONSTANT:

@@ -56,7 +56,7 @@ def scaling(
         files.append(path)
         log.info("Next sweep, %s: %s", path, command(folder, path.stem))
     else:
-        log.info("No next sweep is written: the models have no model.width, by which it would set their size.")
+        log.info("No next sweep is written: the models have no model.width, by which to set their size.")
     with afterwards(setting.tracker, found) as tracker:
         tracker.log({"scaling_b": result.law.b, "scaling_irreducible": result.law.irreducible}, 0)
         for file in files:

@@ -106,7 +106,7 @@ def test_the_picture_has_three_panels_where_there_are_parabolas(tmp_path: Path):
 
 def written(folder: Path, runs, **arguments) -> tuple[Path, dict, list[str]]:
     """The next sweep's file, its axes, and the sizes that it names."""
-    found = analyse(runs, resamples=50, **arguments)
+    found = analyse(runs, resamples=0, **arguments)
     path = write(folder, "law", found.wanted, following(found.wanted, runs, found.sizes), runs)
     params = OmegaConf.to_container(OmegaConf.load(path))["hydra"]["sweeper"]["params"]
     return path, params, params["+size"].split(",")
@@ -118,7 +118,8 @@ def composed(path: Path, params: dict[str, str], size: str):
     cell = [f"{key}={str(value).split(',')[0]}" for key, value in params.items() if key != "+size"]
     search = f"hydra.searchpath=[file://{folder}]"
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [search, f"+sweep={path.stem}", f"+size={size}", *cell], return_hydra_config=True)
+        words = [search, f"+sweep={path.stem}", f"+size={size}", *cell]
+        cfg = compose("config", words, return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
     choices = {k: v for k, v in cfg.hydra.runtime.choices.items() if "/" not in k and v and k in cfg}
     with open_dict(cfg):
@@ -231,7 +232,7 @@ SHAPES = {
     "diffit_cifar": {"width": 64, "heads": 4, "depth": 1},
     "diffit_latent": {"width": 64, "heads": 4, "depth": 2},
     "hourglass": {"width": 64, "heads": 4, "depth": 1, "inner_depth": 2},
-    "jit_b": {"width": 64, "heads": 4, "depth": 2},
+    "jit_b": {"width": 64, "heads": 4, "depth": 5},
     "uvit_s": {"width": 64, "heads": 4, "depth": 2},
 }
 

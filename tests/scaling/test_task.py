@@ -149,7 +149,8 @@ def test_losses_of_one_kind_from_other_places_are_fitted_together(tmp_path: Path
 def test_curves_are_cut_at_a_constant_learning_rate_alone(tmp_path: Path, name: str):
     falls = {"lr_schedule": {"_target_": f"dit_exp.lr_schedule.{name}", "final": 0.0}}
     place = synthetic.write_sweep(tmp_path / "s", synthetic.grid(BUDGETS), trainer=falls).folder
-    with pytest.raises(UserError, match=rf"run #0 has .*{name}: pass task.slices=0 .*lr_schedule=constant\.$"):
+    text = rf"run #0 has .*{name}: pass task.slices=0 .*lr_schedule=constant\.$"
+    with pytest.raises(UserError, match=text):
         scaling(setting(tmp_path / "out"), str(place), slices=12)
     assert len(runs_of(read(place))) == 20  # each at its end
 
