@@ -161,9 +161,7 @@ def estimate(
         limit,
         price_per_hour * total / 60 if price_per_hour else None,
         fits,
-        None
-        if limit is None or fits
-        else change(limit, total, score, per_minute, images, each),
+        None if limit is None or fits else change(limit, total, score, per_minute, images, each),
     )
 
 

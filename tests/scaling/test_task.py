@@ -132,7 +132,7 @@ def test_losses_of_several_objectives_are_refused_with_what_differs(tmp_path: Pa
         scaling(setting(tmp_path / "out"), str(both))
     text = str(refused.value)
     assert "The validation losses of these 30 runs are 2 quantities" in text
-    assert "They differ in objective, data.image_size:" in text
+    assert "They differ in data.image_size, objective:" in text
     eps = "dit_exp.objective.eps.Eps (20 runs like #0)"
     assert f"objective: {eps}, dit_exp.objective.x.X (10 runs like #20)" in text
     assert not (tmp_path / "out").exists()
