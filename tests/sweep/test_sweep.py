@@ -101,8 +101,8 @@ def test_a_sweep_with_a_bad_value_is_refused_before_any_run_is_submitted(tmp_pat
     done = sweep(tmp_path, *words)
     assert done.returncode == 2
     assert "3 of 6 runs cannot be begun, so none is:" in done.stderr
-    assert "seed=0 model.width=abc, and 2 more" in done.stderr
-    assert "model.width=abc: expected int, got str" in done.stderr
+    assert "model.width=abc seed=0, and 2 more" in done.stderr
+    assert "model.width='abc': expected int, got str" in done.stderr
     assert done.stderr.count("expected int") == 1
     assert not (tmp_path / "s" / "sweep.json").exists()
     assert not (tmp_path / "s" / "jobs").exists()
