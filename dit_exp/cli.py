@@ -80,8 +80,12 @@ def _register_launchers() -> None:
 
 
 def sweep_name(words: list[str]) -> str:
-    """The name of a sweep's folder: the same for the same command, wherever its runs are launched."""
-    own = sorted(w for w in words if not w.startswith(("-", "hydra.", "hydra/", "run_dir=", "tracker")))
+    """The name of a sweep's folder: the same for the same command, wherever its runs are launched.
+
+    A search path counts: it says which files the names in the command mean.
+    """
+    beside = ("-", "hydra.", "hydra/", "run_dir=", "tracker")
+    own = sorted(w for w in words if w.startswith("hydra.searchpath=") or not w.startswith(beside))
     [name] = [w.partition("=")[2] for w in own if w.startswith("+sweep=")][-1:] or ["sweep"]
     return f"{name}-{hashlib.sha256(chr(0).join(own).encode()).hexdigest()[:8]}"
 

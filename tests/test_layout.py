@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports from lower floors or its own folder.
 FLOORS = (
     ("errors",),
-    ("messages", "revision"),
+    ("messages", "revision", "check"),
     ("types", "images", "seeds", "device"),
     ("parallel",),
     ("sharded",),
@@ -28,7 +28,7 @@ FLOORS = (
     ("trainer", "optimizer", "sweep", "scaling", "edit"),
     ("report", "inherited"),
     ("task",),
-    ("build", "check", "cli", "help"),
+    ("build", "cli", "help"),
 )  # fmt: skip
 LIBRARY = (
     "nn", "attn", "cond", "model", "process", "timesteps", "weighting", "objective", "sampler", "grid",

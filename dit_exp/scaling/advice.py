@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ STEP_UP = 4.0
 """The next budget, where none is given, in units of the largest one tried."""
 AROUND = (0.5, 1.0, 2.0)
 """Sizes of the next sweep, in units of the size wanted."""
+HEAD = 4
+"""What the channels of a head stay a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,19 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Choice:
-    """One size of the next sweep, `base` with another width or depth."""
+    """One size of the next sweep: `base` with another width or other depths, `model` its keys that say so."""
 
     base: Run
     model: dict[str, int]
     parameters: float
     gmac: float
     steps: int
+
+    @property
+    def shape(self) -> str:
+        """Its depths and its width, then its steps: 12x384_5000."""
+        sizes = [*depths(self.model).values(), *(v for k, v in self.model.items() if k == "width")]
+        return f"{'x'.join(map(str, sizes))}_{self.steps}"
 
 
 def flop_of_minutes(minutes: float, runs: Sequence[Run], parameters_of: PowerLaw | None) -> float:
@@ -76,39 +84,61 @@ def wanted(compute: float, runs: Sequence[Run], sizes: Sizes, parameters_of: Pow
 
 
 def following(want: Wanted, runs: Sequence[Run], sizes: Sizes) -> list[Choice]:
-    """Sizes around the one wanted, each with the steps that spend the same budget."""
+    """Sizes around the one wanted, each with the steps that spend the same budget.
+
+    A size differs from the nearest one tried in its width. Where all runs have one width and not one depth,
+    it differs in its depths, all in proportion: a model may have several, such as an encoder's and a
+    decoder's. A model without a width gives no size.
+    """
     widths = {run.model.get("width") for run in runs}
-    depths = {run.model.get("depth") for run in runs}
-    by_depth = len(widths) == 1 and len(depths) > 1
+    tried = [depths(run.model) for run in runs]
+    by_depth = len(widths) == 1 and all(tried) and any(one != tried[0] for one in tried)
+    odd = {key for one in tried for key, depth in one.items() if depth % 2}
     found: dict[tuple[int, ...], Choice] = {}
     for factor in AROUND:
         target = want.parameters * factor
         base = min(runs, key=lambda run: (abs(math.log(run.parameters / target)), run.loss))
-        model = _resized(base, target, by_depth)
-        key = "depth" if by_depth else "width"
-        power = 1 if by_depth else 2
-        parameters = base.parameters * (model[key] / base.model[key]) ** power
+        if by_depth:
+            model, ratio = _deepened(base, target, odd)
+        elif "width" in base.model:
+            model, ratio = _widened(base, target)
+        else:
+            continue
+        parameters = base.parameters * ratio
         gmac = sizes.gmac_of(parameters)
         steps = max(1, round(want.compute / training_flop(gmac, base.batch_size)))
         found.setdefault(tuple(model.values()), Choice(base, model, parameters, gmac, steps))
     return list(found.values())
 
 
-def _resized(base: Run, target: float, by_depth: bool) -> dict[str, int]:
-    """The base's model at about `target` parameters, which grow with the depth and the width squared.
+def depths(model: Mapping[str, float]) -> dict[str, int]:
+    """The numbers of blocks of a model: depth, or encoder_depth and decoder_depth."""
+    return {k: int(value) for k, value in model.items() if k == "depth" or k.endswith("_depth")}
 
-    A width stays divisible by the heads, and by 4 for the position table.
+
+def _deepened(base: Run, target: float, odd: Set[str]) -> tuple[dict[str, int], float]:
+    """The base's model with depths for about `target` parameters, which grow with them, and by how much.
+
+    Depths that were never `odd` stay even: long skips go from one half of the blocks to the other.
     """
-    ratio = target / base.parameters
-    depth, width, heads = (int(base.model[key]) for key in ("depth", "width", "heads"))
-    if by_depth:
-        return {"width": width, "depth": max(1, round(depth * ratio)), "heads": heads}
-    quantum = math.lcm(4, heads)
-    return {
-        "width": quantum * max(1, round(width * math.sqrt(ratio) / quantum)),
-        "depth": depth,
-        "heads": heads,
-    }
+    own, deeper = depths(base.model), {}
+    for key, depth in own.items():
+        step = 1 if key in odd else 2
+        deeper[key] = step * max(1, round(depth * target / base.parameters / step))
+    shape = {key: int(base.model[key]) for key in ("width", "heads") if key in base.model}
+    return shape | deeper, sum(deeper.values()) / sum(own.values())
+
+
+def _widened(base: Run, target: float) -> tuple[dict[str, int], float]:
+    """The same by its width, whose square the parameters grow with.
+
+    A head's channels stay a multiple of 4, as rotary and fixed positions in two dimensions need.
+    """
+    heads = int(base.model.get("heads", 1))
+    quantum = HEAD * heads
+    width = quantum * max(1, round(base.model["width"] * math.sqrt(target / base.parameters) / quantum))
+    shape = {"heads": heads} if "heads" in base.model else {}
+    return {"width": width} | shape | depths(base.model), (width / base.model["width"]) ** 2
 
 
 def _best(runs: Sequence[Run]) -> Run:

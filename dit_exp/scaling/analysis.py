@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dit_exp.scaling import isoflop, law, points
-from dit_exp.scaling.advice import STEP_UP, Choice, Wanted, flop_of_minutes, following, wanted
+from dit_exp.scaling.advice import STEP_UP, Wanted, flop_of_minutes, wanted
 from dit_exp.scaling.correlation import Correlation, correlations
-from dit_exp.scaling.isoflop import Parabola, PowerLaw
+from dit_exp.scaling.isoflop import Parabola, PowerLaw, Sizes
 from dit_exp.scaling.law import Law
 from dit_exp.scaling.plot import Picture
 from dit_exp.scaling.points import Point, Run
@@ -23,7 +23,7 @@ class Analysis:
 
     errors         leave-one-out, relative, by cell
     parameters_of  N*(C)   images_of  images*(C); None where fewer than two budgets have a minimum
-    wanted         what the budget asked for wants   next  the sizes of the next sweep
+    sizes          what the sizes tried cost   wanted  what the budget asked for wants
     """
 
     points: list[Point]
@@ -35,8 +35,8 @@ class Analysis:
     parameters_of: PowerLaw | None
     images_of: PowerLaw | None
     correlations: list[Correlation]
+    sizes: Sizes
     wanted: Wanted
-    next: list[Choice]
 
     @property
     def others(self) -> list[Point]:
@@ -129,6 +129,6 @@ def analyse(
         parameters_of,
         isoflop.power_law(computes, images),
         correlations(runs),
+        sizes,
         want,
-        following(want, runs, sizes),
     )

@@ -27,6 +27,7 @@ from dit_exp.revision import revision
 from dit_exp.sweep import folder, jobs
 from dit_exp.sweep.folder import Cell, State, Status, Sweep
 from dit_exp.sweep.parent import parent_run
+from dit_exp.sweep.refused import refuse
 from dit_exp.sweep.summary import counts, scored, summary
 from dit_exp.tracker.spool import FOLDER, known_run
 
@@ -148,14 +149,16 @@ class Launcher(BaseSubmititLauncher):
             raise
 
     def _prepare(self, job_overrides: list[list[str]]) -> None:
-        """What a job would find missing is said here, and data from a hub is fetched where there is a net."""
+        """Says here what a job would refuse or miss, and fetches data from a hub, where there is a net."""
         from hydra.utils import instantiate
 
         assert self.hydra_context is not None
         assert self.config is not None
+        load = self.hydra_context.config_loader.load_sweep_config
+        configs = [load(self.config, overrides) for overrides in job_overrides]
+        refuse(job_overrides, configs)
         seen, refused = [], []
-        for overrides in job_overrides:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        for config in configs:
             if config.checkpoint is not None or config.data in seen:  # a checkpoint brings its own data
                 continue
             seen.append(config.data)

@@ -41,9 +41,11 @@ class Speed:
 def training(parts: Parts, steps: int, warmup: int) -> Speed:
     """Takes `warmup` and then `steps` steps through the real training step. The model's weights change.
 
-    Every process of a run calls it; the images are those of all of them.
+    Every process of a run calls it; the images are those of all of them. Raises UserError for a batch that
+    they cannot share.
     """
     trainer, device, here = parts.trainer, parts.device, parallel.world()
+    share = trainer.share()
     ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
     strategy = chosen(trainer.strategy)
     strategy.prepare(parts.model, ema)
@@ -51,7 +53,8 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
         parts.model, ema, parts.objective, parts.alignment, parts.optimizer, strategy.whole
     )
     forward = on_process_time(compiled(strategy.network, trainer.compile), parts.process)  # type: ignore[arg-type]
-    feed = parts.data.train(trainer.batch_size // here.size, parts.seed, here.rank, here.size).batches()
+    with parallel.main_first():  # which decodes the data into the cache
+        feed = parts.data.train(share, parts.seed, here.rank, here.size).batches()
     parts.model.train()
     memory = PeakMemory(device)
     started = 0.0
@@ -91,7 +94,7 @@ def held(state: TrainState) -> int:
 
 
 def sampling(parts: Parts, batch_size: int) -> float:
-    """Seconds that one image takes: a few steps of the sampler on one batch, times its number of steps.
+    """Seconds that one image takes a process: a few steps of the sampler on one batch, times its steps.
 
     Guidance is in it; scoring the images is not.
     """

@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.sweep.summary import PLAN_FILE
@@ -72,6 +73,8 @@ def plan(
 ) -> float:
     """Measures a few steps, writes plan.json and returns the run's minutes. Trains, saves and logs nothing.
 
+    Every process of a run calls it, the main one writes.
+
     steps, warmup   training steps that are timed, and taken before them
     batch_size      images of the sampling steps that are timed
     price_per_hour  of what the run runs on; 0 shows no cost
@@ -104,10 +107,11 @@ def plan(
         min(limits, default=None),
         price_per_hour,
     )
-    parts.run_dir.mkdir(parents=True, exist_ok=True)
-    path = parts.run_dir / PLAN_FILE
-    path.write_text(json.dumps(finite(made), indent=2) + "\n")
-    log.info("The plan, %s:\n%s", path, table(made))
+    if parallel.world().main:
+        parts.run_dir.mkdir(parents=True, exist_ok=True)
+        path = parts.run_dir / PLAN_FILE
+        path.write_text(json.dumps(finite(made), indent=2) + "\n")
+        log.info("The plan, %s:\n%s", path, table(made))
     return made.total_minutes
 
 
@@ -121,7 +125,10 @@ def estimate(
     limit: float | None,
     price_per_hour: float,
 ) -> Plan:
-    """From what was measured to the whole run: training to its budget, then its samples."""
+    """From what was measured to the whole run: training to its budget, then its samples.
+
+    speed  of all processes together   seconds_per_sample  of an image that one of them draws
+    """
     trainer = parts.trainer
     per_minute = 60 * speed.images_per_second / trainer.batch_size
     last = trainer.steps(parts.data)
@@ -133,12 +140,14 @@ def estimate(
     count = parts.metrics.num_samples
     every = images_between(parts, extra.score_every, extra.score_epochs)
     between = steps * trainer.batch_size // every if every else 0
-    drawn = count + between * (count if extra.score_samples is None else extra.score_samples) + GRID * grids
+    # All processes draw the images that are scored, the main one alone those that are shown.
+    drawn = count + between * (count if extra.score_samples is None else extra.score_samples)
+    each, shown = seconds_per_sample / parallel.world().size, seconds_per_sample * GRID * grids
     validated = extra.validation_images * (1 + between)
     # A validation is a forward pass, a third of a training step.
-    score = (seconds_per_sample * drawn + validated / (3 * speed.images_per_second)) / 60
+    score = (each * drawn + shown + validated / (3 * speed.images_per_second)) / 60
     total = train + score
-    fits = limit is None or total <= limit
+    fits, images = limit is None or total <= limit, drawn + GRID * grids
     return Plan(
         parameters,
         gmac,
@@ -153,7 +162,7 @@ def estimate(
         limit,
         price_per_hour * total / 60 if price_per_hour else None,
         fits,
-        None if limit is None or fits else change(limit, total, score, per_minute, drawn, seconds_per_sample),
+        None if limit is None or fits else change(limit, total, score, per_minute, images, each),
     )
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 from dit_exp.errors import UserError
-from dit_exp.scaling import following
+from dit_exp.scaling.advice import following
 from dit_exp.scaling.analysis import Analysis, analyse
-from dit_exp.scaling.points import Run, budgets, ends
+from dit_exp.scaling.following import command, write
+from dit_exp.scaling.points import budgets, ends
 from dit_exp.sweep.find import find
-from dit_exp.sweep.folder import Cell, Sweep
 from dit_exp.sweep.parent import afterwards
 from dit_exp.task.parts import Setting
-from dit_exp.trainer.history import read_rows
+from dit_exp.task.scaled import runs_of
 
 log = logging.getLogger(__name__)
 
 TRUSTED = 6
 """Budgets from which on the 95 % intervals hold the truth as often as they say, see docs/scaling.md."""
-NEEDED = ("validation_loss", "gmac", "images", "parameters")
 
 
 def scaling(
@@ -36,26 +34,33 @@ def scaling(
 ) -> None:
     """Writes scaling.json and scaling.png into the run directory and the sweep's MLflow run.
 
-    The next sweep goes to the folder next/ of the sweep. analysis.analyse explains the other arguments.
+    The next sweep goes to the folder next/ of the sweep, after the fit is written and said.
+    analysis.analyse explains the other arguments.
     """
     check(slices, delta, resamples, budget, minutes)
     found = find(sweep, setting.config["tracker"].get("uri"), setting.run_dir / "sweep")
-    runs = runs_of(found)
+    runs = runs_of(found, slices)
     result = analyse(runs, slices, delta, resamples, seed, budget, minutes)
     numbers, picture = setting.run_dir / "scaling.json", setting.run_dir / "scaling.png"
-    folder = found.folder.resolve() / "next"
     with afterwards(setting.tracker, found, setting.names("tracker.uri")) as tracker:
         setting.run_dir.mkdir(parents=True, exist_ok=True)
-        path = following.write(folder, f"{found.name}_next", result.wanted, result.next, runs)
-        numbers.write_text(json.dumps(result.numbers() | {"next": str(path)}, indent=2) + "\n")
+        numbers.write_text(json.dumps(result.numbers(), indent=2) + "\n")
         result.picture(ends(runs)).save(picture)
+        for line in sentences(result):
+            log.info("%s", line)
+        log.info("Picture: %s", picture)
+        files = [numbers, picture]
+        if choices := following(result.wanted, runs, result.sizes):
+            folder = found.folder.resolve() / "next"
+            path = write(folder, found.name, result.wanted, choices, runs)
+            numbers.write_text(json.dumps(result.numbers() | {"next": str(path)}, indent=2) + "\n")
+            files.append(path)
+            log.info("Next sweep, %s: %s", path, command(folder, path.stem))
+        else:
+            log.info("No next sweep is written: the models have no model.width, by which to set their size.")
         tracker.log({"scaling_b": result.law.b, "scaling_irreducible": result.law.irreducible}, 0)
-        for file in (numbers, picture, path):
+        for file in files:
             tracker.artifact(file)
-    for line in sentences(result):
-        log.info("%s", line)
-    log.info("Picture: %s", picture)
-    log.info("Next sweep, %s: %s", path, following.command(folder, path.stem))
 
 
 def check(slices: int, delta: float, resamples: int, budget: float | None, minutes: float | None) -> None:
@@ -70,60 +75,6 @@ def check(slices: int, delta: float, resamples: int, budget: float | None, minut
     for name, value in (("budget", budget), ("minutes", minutes)):
         if value is not None and value <= 0:
             raise UserError(f"task.{name}={value} must be above 0.")
-
-
-def runs_of(sweep: Sweep) -> list[Run]:
-    """The cells that have a validation loss. Raises UserError where none has."""
-    runs = [_run(cell, sweep) for cell in sweep.cells if all(cell.metrics.get(key) for key in NEEDED)]
-    if not runs:
-        done = sum(bool(cell.metrics) for cell in sweep.cells)
-        raise UserError(
-            f"No run of the sweep in {sweep.folder} has a validation loss ({done} of {len(sweep.cells)} have "
-            "ended). Train with task.validation_images=N: noise and times are then the same for all runs."
-        )
-    return runs
-
-
-def _run(cell: Cell, sweep: Sweep) -> Run:
-    metrics, config = cell.metrics, _yaml(cell.folder / "config.yaml") or {}
-    overrides = _overrides(cell, sweep)
-    curve = (
-        (row["images"], row["validation_loss"])
-        for row in read_rows(cell.folder / "curve.jsonl")
-        if row.get("validation_loss")
-    )
-    return Run(
-        cell.number,
-        metrics["gmac"],
-        metrics["images"],
-        metrics["validation_loss"],
-        metrics["parameters"],
-        " ".join(f"{key}={value}" for key, value in cell.settings.items() if key != "seed"),
-        next((o.partition("=")[2] for o in overrides if o.startswith("model=")), ""),
-        {k: v for k, v in config.get("model", {}).items() if isinstance(v, int | float)},
-        config.get("trainer", {}).get("batch_size", 1),
-        metrics.get("images_per_second"),
-        tuple(dict(curve).items()),
-        metrics.get("scores", {}),
-        metrics.get("protocol", {}),
-        tuple(overrides),
-    )
-
-
-def _overrides(cell: Cell, sweep: Sweep) -> list[str]:
-    """The run's command line; where its file is not there, the sweep's and the cell's own."""
-    stored = _yaml(cell.folder / "overrides.yaml")
-    if stored is not None:
-        return [str(override) for override in stored]
-    typed = [word for word in sweep.command if "=" in word and not word.startswith("-")]
-    own = cell.settings
-    return [word for word in typed if word.lstrip("+").partition("=")[0] not in own] + cell.overrides
-
-
-def _yaml(path: Path):
-    import yaml
-
-    return yaml.safe_load(path.read_text()) if path.exists() else None
 
 
 def sentences(result: Analysis) -> Iterator[str]:

@@ -112,6 +112,16 @@ class Trainer:
             steps.append(math.ceil(self.max_epochs * data.size("train") / self.batch_size))
         return min(steps, default=None)
 
+    def share(self) -> int:
+        """A process's images of a step. Raises UserError where its pieces cannot be of one size."""
+        size = parallel.world().size
+        if self.batch_size % (size * self.accumulate):
+            raise UserError(
+                f"trainer.batch_size={self.batch_size} does not divide by {size} processes x "
+                f"trainer.accumulate={self.accumulate}. Choose a multiple of {size * self.accumulate}."
+            )
+        return self.batch_size // size
+
     def fit(
         self,
         model: Trainable,
@@ -138,12 +148,7 @@ class Trainer:
         Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
         finite.
         """
-        here = parallel.world()
-        if self.batch_size % (here.size * self.accumulate):
-            raise UserError(
-                f"trainer.batch_size={self.batch_size} does not divide by {here.size} processes x "
-                f"trainer.accumulate={self.accumulate}. Choose a multiple of {here.size * self.accumulate}."
-            )
+        here, share = parallel.world(), self.share()
         last = self.steps(data)
         augment = NoAugmentation() if augment is None else augment
         alignment = NoAlignment() if alignment is None else alignment
@@ -159,9 +164,7 @@ class Trainer:
             module = strategy.network
             forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
-                feed = data.train(self.batch_size // here.size, seed, here.rank, here.size).batches(
-                    state.step
-                )
+                feed = data.train(share, seed, here.rank, here.size).batches(state.step)
             pending: list[Step] = []
             saved, spent = state.step, 0.0
             stopped_by: signal.Signals | None = None

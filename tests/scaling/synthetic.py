@@ -20,6 +20,14 @@ TOKENS = 16
 PER_WIDTH = 100
 """Parameters are PER_WIDTH width squared, and each costs a multiply-add a token."""
 
+CONFIG = {
+    "objective": {"_target_": "dit_exp.objective.eps.Eps"},
+    "process": {"_target_": "dit_exp.process.linear.Linear"},
+    "data": {"_target_": "dit_exp.data.cifar.Cifar", "root": "/data", "image_size": 32},
+    "trainer": {"lr_schedule": {"_target_": "dit_exp.lr_schedule.constant.Constant"}},
+    "task": {"validation_images": 5000},
+}
+
 SIZE_EXPONENT = BETA / (ALPHA + BETA)
 LOSS_EXPONENT = ALPHA * BETA / (ALPHA + BETA)
 
@@ -76,8 +84,8 @@ def grid(budgets, factors=(0.4, 0.65, 1.0, 1.6, 2.5), noise: float = 0.0, seed: 
     return runs
 
 
-def write_sweep(folder: Path, runs: list[Run], name: str = "scaling") -> Sweep:
-    """A sweep's directory as its cells leave it."""
+def write_sweep(folder: Path, runs: list[Run], name: str = "scaling", **configs: dict) -> Sweep:
+    """A sweep's directory as its cells leave it; `configs` are nodes of their configuration, by group."""
     cells = []
     for run in runs:
         own = [
@@ -90,7 +98,10 @@ def write_sweep(folder: Path, runs: list[Run], name: str = "scaling") -> Sweep:
             "images_per_second": run.images_per_second, "scores": run.scores, "protocol": run.protocol,
         }  # fmt: skip
         (cell.folder / "metrics.json").write_text(json.dumps(metrics))
-        config = {"model": run.model | {"attn": {}}, "trainer": {"batch_size": run.batch_size}}
+        config = CONFIG | {"model": run.model | {"attn": {}}}
+        config["trainer"] = CONFIG["trainer"] | {"batch_size": run.batch_size}
+        for group, node in configs.items():
+            config[group] = {**config[group], **node}
         (cell.folder / "config.yaml").write_text(yaml.safe_dump(config))
         (cell.folder / "overrides.yaml").write_text(yaml.safe_dump(list(run.overrides)))
         rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -11,10 +12,11 @@ import pytest
 import synthetic
 
 from dit_exp.errors import UserError
-from dit_exp.sweep.folder import read
+from dit_exp.sweep.folder import Cell, Sweep, read
 from dit_exp.sweep.parent import parent_run
 from dit_exp.task.parts import Setting
-from dit_exp.task.scaling import runs_of, scaling
+from dit_exp.task.scaled import runs_of
+from dit_exp.task.scaling import scaling
 from dit_exp.tracker.mlflow import MlflowTracker
 from dit_exp.tracker.none import NoTracker
 
@@ -42,7 +44,9 @@ def test_the_run_directory_and_the_sweep_get_the_fit_and_what_to_run_next(tmp_pa
     numbers = json.loads((tmp_path / "out" / "scaling.json").read_text())
     assert numbers["law"]["b"]["value"] == pytest.approx(synthetic.LOSS_EXPONENT, rel=0.3)
     assert numbers["budget"]["compute"] == 1e17
-    assert Path(numbers["next"]) == tmp_path / "sweep" / "next" / "sweep" / "scaling_next.yaml"
+    name = Path(numbers["next"]).stem
+    assert name.startswith("scaling_next_1e17_")
+    assert Path(numbers["next"]) == tmp_path / "sweep" / "next" / "sweep" / f"{name}.yaml"
     assert Path(numbers["next"]).exists()
     assert (tmp_path / "out" / "scaling.png").stat().st_size > 20_000
     said = caplog.text
@@ -51,7 +55,7 @@ def test_the_run_directory_and_the_sweep_get_the_fit_and_what_to_run_next(tmp_pa
     assert "Leave-one-out error: " in said
     assert "1e+14 FLOP: " in said
     assert "1e+17 FLOP want " in said
-    assert f"python run.py 'hydra.searchpath=[file://{tmp_path}/sweep/next]' +sweep=scaling_next" in said
+    assert f"python run.py 'hydra.searchpath=[file://{tmp_path}/sweep/next]' +sweep={name}" in said
 
 
 def test_correlations_are_printed_beside_the_papers(tmp_path: Path, caplog):
@@ -92,7 +96,7 @@ def test_an_mlflow_run_serves_where_the_directory_is_not_here(tmp_path: Path):
     client = MlflowClient(tracker.uri)
     assert client.get_run(parent).data.metrics["scaling_b"] == pytest.approx(one["law"]["b"]["value"])
     names = {entry.path for entry in client.list_artifacts(parent)}
-    assert names >= {"sweep.json", "scaling.json", "scaling.png", "scaling_next.yaml"}
+    assert names >= {"sweep.json", "scaling.json", "scaling.png", Path(one["next"]).name}
 
 
 def test_a_sweep_without_validation_losses_is_told_what_to_train_with(tmp_path: Path):
@@ -103,6 +107,64 @@ def test_a_sweep_without_validation_losses_is_told_what_to_train_with(tmp_path: 
         UserError, match=r"No run of the sweep .* \(5 of 5 have ended\).*task.validation_images=N"
     ):
         scaling(setting(tmp_path / "out"), str(tmp_path))
+
+
+def joined(folder: Path, *sweeps: Sweep) -> Path:
+    """One sweep of the cells of several."""
+    cells = [cell for sweep in sweeps for cell in sweep.cells]
+    for number, cell in enumerate(cells):
+        shutil.copytree(cell.folder, folder / str(number))
+        cells[number] = Cell(number, cell.overrides, folder / str(number))
+    Sweep(folder, "scaling", ["python", "run.py"], cells).write()
+    return folder
+
+
+def test_losses_of_several_objectives_are_refused_with_what_differs(tmp_path: Path):
+    runs = synthetic.grid(BUDGETS)
+    scaled = [dataclasses.replace(run, loss=run.loss / 3) for run in runs[:10]]
+    x = {"objective": {"_target_": "dit_exp.objective.x.X"}, "data": {"image_size": 16}}
+    both = joined(
+        tmp_path / "both",
+        synthetic.write_sweep(tmp_path / "eps", runs),
+        synthetic.write_sweep(tmp_path / "x", scaled, **x),
+    )
+    with pytest.raises(UserError) as refused:
+        scaling(setting(tmp_path / "out"), str(both))
+    text = str(refused.value)
+    assert "The validation losses of these 30 runs are 2 quantities" in text
+    assert "They differ in data.image_size, objective:" in text
+    eps = "dit_exp.objective.eps.Eps (20 runs like #0)"
+    assert f"objective: {eps}, dit_exp.objective.x.X (10 runs like #20)" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_losses_of_one_kind_from_other_places_are_fitted_together(tmp_path: Path):
+    runs = synthetic.grid(BUDGETS)
+    there = synthetic.write_sweep(tmp_path / "there", runs[10:], data={"root": "/scratch"})
+    both = joined(tmp_path / "both", synthetic.write_sweep(tmp_path / "here", runs[:10]), there)
+    assert [run.loss for run in runs_of(read(both))] == [run.loss for run in runs]
+
+
+@pytest.mark.parametrize("name", ["cosine.Cosine", "wsd.WarmupStableDecay"])
+def test_curves_are_cut_at_a_constant_learning_rate_alone(tmp_path: Path, name: str):
+    falls = {"lr_schedule": {"_target_": f"dit_exp.lr_schedule.{name}", "final": 0.0}}
+    place = synthetic.write_sweep(tmp_path / "s", synthetic.grid(BUDGETS), trainer=falls).folder
+    text = rf"run #0 has .*{name}: pass task.slices=0 .*lr_schedule=constant\.$"
+    with pytest.raises(UserError, match=text):
+        scaling(setting(tmp_path / "out"), str(place), slices=12)
+    assert len(runs_of(read(place))) == 20  # each at its end
+
+
+def test_a_model_without_a_width_keeps_its_fit_and_is_told_of_no_next_sweep(tmp_path: Path, caplog):
+    runs = [dataclasses.replace(run, model={"channels": 8}) for run in synthetic.grid(BUDGETS)]
+    sweep = synthetic.write_sweep(tmp_path / "sweep", runs)
+    with caplog.at_level(logging.INFO):
+        scaling(setting(tmp_path / "out"), str(sweep.folder), resamples=50)
+    numbers = json.loads((tmp_path / "out" / "scaling.json").read_text())
+    assert numbers["law"]["b"]["value"] == pytest.approx(synthetic.LOSS_EXPONENT, rel=0.05)
+    assert "next" not in numbers
+    assert not (sweep.folder / "next").exists()
+    assert "No next sweep is written: the models have no model.width" in caplog.text
 
 
 @pytest.mark.parametrize(

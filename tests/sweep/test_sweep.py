@@ -11,11 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from composing import composed
+from omegaconf import open_dict
 
 from dit_exp.cli import sweep_name
 from dit_exp.errors import UserError
 from dit_exp.sweep import folder
 from dit_exp.sweep.folder import Cell, Sweep
+from dit_exp.sweep.refused import refuse
 from dit_exp.sweep.summary import counts, summary
 
 PROJECT = Path(__file__).parents[2]
@@ -95,6 +98,34 @@ def test_slurm_that_is_not_here_is_said(tmp_path: Path):
     assert "needs Slurm's sbatch" in done.stderr
 
 
+@pytest.mark.system
+def test_a_sweep_with_a_bad_value_is_refused_before_any_run_is_submitted(tmp_path: Path):
+    words = ["seed=0,1,2", "model.width=abc,32", "hydra/launcher=local", "run_dir=s"]
+    done = sweep(tmp_path, *words)
+    assert done.returncode == 2
+    assert "3 of 6 runs cannot be begun, so none is:" in done.stderr
+    assert "model.width=abc seed=0, and 2 more" in done.stderr
+    assert "model.width='abc': expected int, got str" in done.stderr
+    assert done.stderr.count("expected int") == 1
+    assert not (tmp_path / "s" / "sweep.json").exists()
+    assert not (tmp_path / "s" / "jobs").exists()
+
+
+def test_runs_that_cannot_be_begun_are_named_by_what_is_theirs():
+    cells = [["data=digits", f"model.depth={d}", f"seed={seed}"] for d in ("1", "x") for seed in (0, 1)]
+    configs = [composed(words)[0] for words in cells]
+    with open_dict(configs[3]):
+        configs[3].model.widht = 3
+    with pytest.raises(UserError) as refused:
+        refuse(cells, configs)
+    first, second = str(refused.value).split("\n  model.depth=x seed=1")
+    assert first.startswith("2 of 4 runs cannot be begun, so none is:\n  model.depth=x seed=0\n")
+    assert "widht" not in first
+    assert "model.widht=3: " in second
+    assert "data=digits" not in str(refused.value)
+    refuse(cells[:2], configs[:2])
+
+
 def test_the_name_follows_from_what_is_run_and_not_from_where():
     name = sweep_name(["-m", "+sweep=conditioning", "seed=0,1"])
     assert name.startswith("conditioning-")
@@ -102,6 +133,12 @@ def test_the_name_follows_from_what_is_run_and_not_from_where():
     assert sweep_name([*same, "tracker=none"]) == name
     assert sweep_name(["-m", "+sweep=conditioning", "seed=0,2"]) != name
     assert sweep_name(["-m", "seed=0,1"]).startswith("sweep-")
+
+
+def test_files_of_one_name_on_two_search_paths_are_two_sweeps():
+    names = {sweep_name([f"hydra.searchpath=[file:///{place}/next]", "+sweep=law"]) for place in "ab"}
+    assert len(names) == 2
+    assert {name.rpartition("-")[0] for name in names} == {"law"}
 
 
 def test_a_sweep_is_read_as_it_was_written(tmp_path: Path):

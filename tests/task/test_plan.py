@@ -12,9 +12,11 @@ import pytest
 import torch
 from composing import composed
 
+from dit_exp import parallel
 from dit_exp.build import build
 from dit_exp.ema import averaged
 from dit_exp.errors import UserError
+from dit_exp.parallel import World
 from dit_exp.task import measure
 from dit_exp.task.measure import Speed, held
 from dit_exp.task.partition import limit_minutes, parse
@@ -100,6 +102,39 @@ def test_scores_and_validations_on_the_way_are_counted(tmp_path: Path):
     assert passes.score_minutes == pytest.approx(0.5 * (4 * 1000 + 40) / 60)
     every = sums(run, extra=Extra(score_every=1500))
     assert every.score_minutes == pytest.approx(0.5 * (3 * 1000 + 40) / 60)
+
+
+def test_processes_share_the_images_that_are_scored_and_not_those_that_are_shown(tmp_path, monkeypatch):
+    run = parts(tmp_path, "trainer.max_steps=3000", "trainer.sample_every=1000")
+    run.metrics.num_samples = 1000
+    extra = Extra(score_every=1000, score_samples=200, validation_images=600)
+    alone = sums(run, extra=extra, limit=1.0)
+    monkeypatch.setattr(parallel, "world", lambda: World(0, 4))
+    made = sums(run, extra=extra, limit=1.0)  # 80 images a second are already of all four
+    assert made.train_minutes == alone.train_minutes == pytest.approx(10)
+    drawn, shown, validated = 1000 + 3 * 200, 4 * 40, 4 * 600
+    assert made.score_minutes == pytest.approx((0.5 * (drawn / 4 + shown) + validated / (3 * 80)) / 60)
+    assert "Drawing 1760 samples alone takes longer" in made.change
+    assert "(below 24) first" in alone.change  # a fifth of a minute, at half a second each
+    assert "(below 96) first" in made.change
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused_as_in_training(tmp_path, monkeypatch):
+    run = parts(tmp_path / "run", "trainer.batch_size=64")
+    monkeypatch.setattr(parallel, "world", lambda: World(0, 3))
+    with pytest.raises(UserError, match=r"batch_size=64 does not divide by 3 processes .* a multiple of 3"):
+        plan(run, steps=1, warmup=0, batch_size=2)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_main_process_alone_writes_the_plan(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(measure, "training", lambda *given: Speed(80.0, 1.0, 0.5))
+    monkeypatch.setattr(measure, "sampling", lambda *given: 0.5)
+    run = parts(tmp_path / "run", "trainer.max_steps=10")
+    for rank in (1, 0):
+        monkeypatch.setattr(parallel, "world", lambda rank=rank: World(rank, 2))
+        assert plan(run) == sums(run).total_minutes
+        assert (tmp_path / "run" / "plan.json").exists() == (rank == 0)
 
 
 def test_a_budget_in_minutes_is_its_own_time_and_the_smaller_budget_holds(tmp_path: Path):
