@@ -9,6 +9,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import yaml
 from slurm_cluster import Cluster
 
 from dit_exp.sweep import folder
@@ -21,10 +22,18 @@ TINY = [
     "model.depth=1", "model.heads=4", "trainer.batch_size=32", "trainer.max_steps=30", "trainer.log_every=1",
     "trainer.warmup_steps=1", "trainer.checkpoint_every=10", "trainer.sample_every=0",
 ]  # fmt: skip
+OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")} | {
+    "no_proxy": "127.0.0.1,localhost"
+}
+"""A job reaches this machine alone: where the others are asked for, nobody listens."""
+SETUP = [
+    *yaml.safe_load((PROJECT / "conf" / "hydra" / "launcher" / "slurm.yaml").read_text())["setup"],
+    *(f"export {name}={value}" for name, value in {"OMP_NUM_THREADS": "1", **OFFLINE}.items()),
+]
 SLURM = [
     "hydra/launcher=slurm", "hydra.launcher.partition=test", "hydra.launcher.gpus_per_node=null",
     "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2",
-    "hydra.launcher.setup=['export OMP_NUM_THREADS=1']",
+    f"hydra.launcher.setup={SETUP}",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import shlex
 import shutil
@@ -16,6 +17,9 @@ from typing import Any
 
 from dit_exp import parallel
 from dit_exp.errors import UserError
+from dit_exp.sweep.partition import longest
+
+log = logging.getLogger(__name__)
 
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED",
@@ -28,6 +32,9 @@ HANDED_ON = ("DIT_EXP_HOME", "PYTHONPATH", "DIT_EXP_CACHE", "MLFLOW_TRACKING_URI
 
 FRESH = 5.0
 """Seconds for which a listing of the cluster's jobs is believed."""
+
+TURN = 10.0
+"""Seconds that the main process of a run has, before another one has the job started anew."""
 
 
 class Queue(ABC):
@@ -69,6 +76,10 @@ class Queue(ABC):
     def left_behind(self, jobs: str) -> str:
         """What becomes of running jobs when the launching process ends, in a sentence."""
 
+    def held_up(self, jobs: list[str]) -> str:
+        """What jobs wait for, in a sentence; empty where one of them has begun."""
+        return ""
+
     def log(self, job: str) -> str:
         """The file with what the job's main process wrote."""
         from submitit.core.utils import JobPaths
@@ -93,7 +104,8 @@ class SlurmQueue(Queue):
         # A cluster need not hand the environment on.
         own = [f"export {name}={shlex.quote(os.environ[name])}" for name in HANDED_ON if name in os.environ]
         self.params["setup"] = [*own, *(self.params["setup"] or [])]
-        self._listed: set[str] = set()
+        self._fit()
+        self._listed: dict[str, tuple[str, str]] = {}
         self._submitted: set[str] = set()
         self._asked = -FRESH
         self._missing: dict[str, float] = {}
@@ -125,13 +137,13 @@ class SlurmQueue(Queue):
         if job is None:
             return False
         if time.monotonic() - self._asked >= FRESH:
-            command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T"]
+            command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r"]
             command.append(f"--user={getpass.getuser()}")
             listing = subprocess.run(command, capture_output=True, text=True, check=False)
             if listing.returncode:
                 return True
-            lines = (line.split() for line in listing.stdout.splitlines())
-            self._listed = {name for name, state in lines if state not in ENDED}
+            lines = (line.split(maxsplit=2) for line in listing.stdout.splitlines())
+            self._listed = {name: (state, why) for name, state, why in lines if state not in ENDED}
             self._asked = time.monotonic()
         if job in self._listed:
             self._missing.pop(job, None)
@@ -140,6 +152,32 @@ class SlurmQueue(Queue):
 
     def left_behind(self, jobs: str) -> str:
         return f"The jobs go on; `scancel {jobs}` ends them."
+
+    def held_up(self, jobs: list[str]) -> str:
+        waiting = {job: self._listed[job][1] for job in jobs if job in self._listed}
+        if any(self._listed[job][0] != "PENDING" for job in waiting) or not waiting:
+            return ""
+        reasons = ", ".join(sorted(set(waiting.values())))
+        return f"What the jobs wait for, by squeue: {reasons}. `scancel {' '.join(waiting)}` ends them."
+
+    def _fit(self) -> None:
+        """Asks for no more time than the partition gives: a job that does would wait for ever.
+
+        A partition that scontrol does not know is for sbatch to refuse.
+        """
+        try:
+            limit = longest(self.params["partition"])
+        except UserError:
+            return
+        if (asked := self.params["timeout_min"]) > limit:
+            self.params["timeout_min"] = max(1, int(limit))
+            log.info(
+                "hydra.launcher.timeout_min=%d is more than the partition gives, so a job gets %d minutes. A "
+                "run that needs longer is started again and goes on, up to %d times.",
+                asked,
+                self.params["timeout_min"],
+                self.retries,
+            )
 
 
 class LocalQueue(Queue):
@@ -184,13 +222,33 @@ def own_log(cell: Path) -> str:
     return str(submitit.JobEnvironment().paths.stderr)
 
 
+def await_turn() -> None:
+    """Returns in the one process of a run that has its job started anew; the cluster ends the others here.
+
+    That is the main process, or after TURN seconds another one: the main one may be blocked in waiting for
+    what this one, stopped by the signal, no longer sends, and a blocked process does not heed a signal.
+    """
+    here = parallel.world()
+    if not in_a_job() or here.size == 1:
+        return
+    if not here.main:
+        time.sleep(TURN)
+    import submitit
+
+    job = submitit.JobEnvironment()
+    start = os.environ.get("SLURM_RESTART_COUNT", "0")
+    try:
+        (job.paths.folder / f"{job.job_id}_{start}_requeued").touch(exist_ok=False)
+    except FileExistsError:
+        while True:
+            time.sleep(1)
+    os.environ["SLURM_PROCID"] = "0"  # by this submitit knows the main process, as the run's status does
+
+
 def requeue() -> None:
     """Ends this process and has its job started anew, as the signal's handler of submitit does.
 
-    Raises what submitit raises for a job that had its time too often.
+    Only where `await_turn` has returned. Raises what submitit raises for a job that had its time too often.
     """
-    if not in_a_job():
-        return
-    signal.raise_signal(signal.SIGUSR2)
-    while not parallel.world().main:  # the main process does it, and the cluster then ends the others
-        time.sleep(1)
+    if in_a_job():
+        signal.raise_signal(signal.SIGUSR2)

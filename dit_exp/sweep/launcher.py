@@ -8,6 +8,7 @@ its folder says, so a launching process that was ended finds its jobs again.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
@@ -26,6 +27,7 @@ from dit_exp.messages import explain
 from dit_exp.revision import revision
 from dit_exp.sweep import folder, jobs
 from dit_exp.sweep.folder import Cell, State, Status, Sweep
+from dit_exp.sweep.gpus import VISIBLE, Leases, present
 from dit_exp.sweep.parent import parent_run
 from dit_exp.sweep.refused import refuse
 from dit_exp.sweep.summary import counts, scored, summary
@@ -39,12 +41,20 @@ PATIENCE = 20.0
 POLL = 1.0
 """Seconds between looks at the cells' folders."""
 
+STILL = 60.0
+"""Seconds without a run that has started, after which it is said what the jobs wait for."""
+
 
 class Launcher(BaseSubmititLauncher):
     """Runs cells one after another in this process. Its subclasses say how a cell is submitted instead."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
+        if (size := parallel.world().size) > 1:
+            raise UserError(
+                f"A sweep is launched by one process, and this is one of {size}. Start it without torchrun "
+                "or srun; hydra/launcher=slurm gives each run hydra.launcher.tasks_per_node processes."
+            )
         root = Path(str(self.config.hydra.sweep.dir)).absolute()
         # The jobs compose their configuration anew, and must not think of another name.
         place = str(root).replace("\\", "\\\\").replace('"', '\\"')
@@ -57,8 +67,12 @@ class Launcher(BaseSubmititLauncher):
                 )
             self._prepare(named)
             cells = _cells(root, list(self.config.hydra.overrides.task), job_overrides, initial_job_idx)
-            waiting = [i for i, cell in enumerate(cells) if cell.status.state != "finished"]
             sweep = folder.read(root)
+            ends = {"finished", "failed"} if self._chosen_after(sweep, cells[-1].number) else {"finished"}
+            waiting = [i for i, cell in enumerate(cells) if cell.status.state not in ends]
+            for cell in cells if "failed" in ends else []:
+                if cell.status.state == "failed":
+                    log.warning("#%d stays failed: the search chose its later runs by that.", cell.number)
             done = f", {len(cells) - len(waiting)} of them done" if len(waiting) < len(cells) else ""
             log.info("%d runs%s, in %s", len(cells), done, root)
             with parent_run(self._tracker(named[0]), sweep) as tracker:
@@ -114,6 +128,8 @@ class Launcher(BaseSubmititLauncher):
             value = done.return_value
             self._note(cell, state="finished", value=None if value is None else float(value))
         except Stopped as stopped:
+            if stopped.preempted:
+                jobs.await_turn()
             self._note(cell, state=self._stopped(stopped), error=str(stopped))
             if stopped.preempted:
                 self._requeue(cell)
@@ -170,6 +186,12 @@ class Launcher(BaseSubmititLauncher):
         if refused and len(refused) == len(seen):
             raise refused[0]
 
+    def _chosen_after(self, sweep: Sweep, number: int) -> bool:
+        """Whether a search has chosen runs by what came of those up to this one."""
+        assert self.config is not None
+        searching = self.config.hydra.runtime.choices["hydra/sweeper"] != "basic"
+        return searching and any(cell.number > number for cell in sweep.cells)
+
     def _tracker(self, overrides: list[str]) -> Any:
         from hydra.utils import instantiate
 
@@ -198,6 +220,7 @@ class _Submitting(Launcher):
         if running:
             log.info("%d jobs of an earlier command are still there, and are waited for.", len(running))
         rest = [number for number in cells if number not in running]
+        look = time.monotonic() + STILL
         try:
             while rest or running:
                 batch, rest = rest[: queue.room(len(running))], rest[queue.room(len(running)) :]
@@ -206,6 +229,10 @@ class _Submitting(Launcher):
                     running |= set(batch)
                 time.sleep(POLL)
                 running -= {number for number in running if self._ended(queue, cells[number])}
+                if len(running) == len(todo) and time.monotonic() > look:
+                    look = math.inf  # it is said once
+                    if held := queue.held_up([str(cells[number].job) for number in sorted(running)]):
+                        log.warning("No run has started for %d seconds. %s", STILL, held)
         except KeyboardInterrupt:
             listed = " ".join(str(cells[number].job) for number in sorted(running))
             raise Stopped(
@@ -246,17 +273,34 @@ class SlurmLauncher(_Submitting):
 
 
 class LocalLauncher(_Submitting):
-    """Each cell is a process of this machine, `at_once` of them together, in turn on the GPUs it has."""
+    """Each cell is a process of this machine, `at_once` of them together, on GPUs that are lent to them."""
 
     queue = jobs.LocalQueue
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        self.gpus = seen.split(",") if seen else [str(gpu) for gpu in range(self.params["at_once"])]
+        self.seen, self.leases = os.environ.get(VISIBLE), Leases(present())
+        at_once, gpus = self.params["at_once"], len(self.leases.gpus)
+        if at_once > gpus > 0:
+            log.info("hydra.launcher.at_once=%d runs share the GPUs, of which there are %d.", at_once, gpus)
         return super().launch(job_overrides, initial_job_idx)
 
     def _begin(self, number: int) -> None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]  # submitit shows it none
+        shown = self.leases.of(number) or self.seen  # submitit shows a job no GPU
+        if shown is None:
+            os.environ.pop(VISIBLE, None)
+        else:
+            os.environ[VISIBLE] = shown
+
+    def _submit(self, queue: jobs.Queue, sweep: Sweep, batch: dict[int, tuple[Cell, list[str]]]) -> None:
+        for number in batch:
+            self.leases.take(number)
+        super()._submit(queue, sweep, batch)
+
+    def _ended(self, queue: jobs.Queue, cell: Cell) -> bool:
+        if not super()._ended(queue, cell) or queue.active(cell.job):  # a process holds its GPU to its end
+            return False
+        self.leases.give_back(cell.number)
+        return True
 
 
 def _cells(root: Path, command: list[str], job_overrides: Sequence[Sequence[str]], first: int) -> list[Cell]:

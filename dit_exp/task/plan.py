@@ -11,12 +11,12 @@ from typing import Any
 from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.nn.count import count_gmac, count_parameters
+from dit_exp.sweep.partition import UNLIMITED
+from dit_exp.sweep.partition import limit_minutes as partition_limit
 from dit_exp.sweep.summary import PLAN_FILE
 from dit_exp.task import measure
 from dit_exp.task.curve import images_between
 from dit_exp.task.generate import GRID, check_batch_size
-from dit_exp.task.partition import UNLIMITED
-from dit_exp.task.partition import limit_minutes as partition_limit
 from dit_exp.task.parts import Parts
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -165,3 +166,55 @@ def test_plans_are_added_up(tmp_path: Path):
         (cell.folder / "plan.json").write_text(json.dumps({"total_minutes": 45.0, "cost": 1.25}))
     text = summary(Sweep(tmp_path, "sweep", [], cells))
     assert text.splitlines()[-1] == "The sweep takes 1.50 hours of one job at a time, and costs 2.50."
+
+
+@pytest.mark.system
+def test_a_search_goes_on_beside_a_failed_run_and_the_same_command_takes_it_up(tmp_path: Path):
+    """TPE draws at random until two runs have succeeded, and by what they gave from then on."""
+    words = [
+        "hydra/sweeper=optuna", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.max_failure_rate=0.5", "hydra.sweeper.sampler.seed=0",
+        "hydra.sweeper.sampler.n_startup_trials=2", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "run_dir=s",
+    ]  # fmt: skip
+    place = tmp_path / "s"
+    fault = place / "1" / "history.jsonl"
+    fault.mkdir(parents=True)  # run 1 cannot write its trace
+    first = sweep(tmp_path, *words, "hydra.sweeper.n_trials=4")
+    assert first.returncode == 0, first.stderr
+    expected = [("finished", 1)] * 4
+    expected[1] = ("failed", 1)
+    assert states(place) == expected
+    asked = [cell.overrides for cell in folder.read(place).cells]
+
+    fault.rmdir()  # it would succeed
+    again = sweep(tmp_path, *words, "hydra.sweeper.n_trials=5")
+    assert again.returncode == 0, again.stderr
+    assert states(place) == [*expected, ("finished", 1)]
+    assert [cell.overrides for cell in folder.read(place).cells][:4] == asked
+    assert "#1 stays failed: the search chose its later runs by that." in again.stdout + again.stderr
+
+
+@pytest.mark.system
+def test_a_sweep_of_several_processes_is_refused_by_each_of_them(tmp_path: Path):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DIT_EXP_SWEEP")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = env | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, str(PROJECT / "run.py"), "-m", *TINY, "seed=0,1", "run_dir=s"]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=ranks | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2, err
+        assert "A sweep is launched by one process, and this is one of 2" in err
+        assert "hydra.launcher.tasks_per_node" in err
+    assert not (tmp_path / "s" / "sweep.json").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from slurm_cluster import Cluster
-from slurm_sweeps import PROJECT, TINY, finish, hasten, jobs, start, steps, sweep_of, until
+from slurm_sweeps import OFFLINE, PROJECT, TINY, finish, hasten, jobs, start, steps, sweep_of, until
 
 from dit_exp import checkpoint
 
@@ -120,11 +120,13 @@ def test_a_killed_process_fails_its_run_alone_and_the_same_command_mends_it(slur
     cell = tmp_path / "s" / "0"
     until(lambda: steps(cell) > 120, "steps of two processes", run)
     [job] = [job for job, state, _ in jobs(slurm) if state == "RUNNING"]
-    pids = slurm.output("pgrep", "-f", "submitit.core._submit").split()
-    ranks = {pid: rank for pid in pids if (rank := rank_of(slurm, pid)) is not None}
-    assert sorted(ranks.values()) == ["0", "1"], job
-    [victim] = [pid for pid, rank in ranks.items() if rank == "1"]
-    os.kill(int(victim), signal.SIGKILL)
+    ranks = processes(slurm)
+    assert sorted(ranks) == ["0", "1"], job
+    for pid in ranks.values():
+        seen = environment(pid)
+        assert seen["HF_HUB_OFFLINE"] == "1"  # of the launcher's own setup, as on nodes without internet
+        assert OFFLINE.items() <= seen.items()
+    os.kill(ranks["1"], signal.SIGKILL)
     text = finish(run, code=2)
     assert "1 of 2 runs of the sweep failed" in text
     failed, whole = sweep_of(tmp_path / "s")
@@ -139,17 +141,23 @@ def test_a_killed_process_fails_its_run_alone_and_the_same_command_mends_it(slur
     assert_same_run(tmp_path / "whole", cell)
 
 
-def rank_of(cluster: Cluster, pid: str) -> str | None:
+def processes(cluster: Cluster) -> dict[str, int]:
+    """{rank: process id} of the run that this cluster is at."""
+    pids = cluster.output("pgrep", "-f", "submitit.core._submit").split()
+    found = {pid: environment(pid) for pid in pids}
+    return {
+        env["SLURM_PROCID"]: int(pid)
+        for pid, env in found.items()
+        if env.get("SLURM_CONF") == cluster.env["SLURM_CONF"] and "SLURM_STEP_NUM_TASKS" in env
+    }
+
+
+def environment(pid: str | int) -> dict[str, str]:
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return None
-    found = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
-    own = (
-        found.get(b"SLURM_CONF", b"").decode() == cluster.env["SLURM_CONF"]
-        and b"SLURM_STEP_NUM_TASKS" in found
-    )
-    return found[b"SLURM_PROCID"].decode() if own else None
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def test_a_node_whose_daemon_dies_gives_its_job_to_the_other_one(slurm: Cluster, tmp_path: Path):

@@ -17,9 +17,9 @@ from dit_exp.build import build
 from dit_exp.ema import averaged
 from dit_exp.errors import UserError
 from dit_exp.parallel import World
+from dit_exp.sweep.partition import limit_minutes, parse
 from dit_exp.task import measure
 from dit_exp.task.measure import Speed, held
-from dit_exp.task.partition import limit_minutes, parse
 from dit_exp.task.plan import Extra, duration, estimate, plan, table
 from dit_exp.task.train import train
 from dit_exp.trainer.state import TrainState

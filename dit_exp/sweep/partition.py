@@ -34,6 +34,20 @@ def limit_minutes(partition: str) -> float:
     return parse(shown.stdout)
 
 
+def longest(partitions: str | None) -> float:
+    """Minutes that a job may take in one of `partitions`, names with commas between; None is the cluster's
+    default. Infinity where none is known. Raises as `limit_minutes`.
+    """
+    if partitions is None:
+        command = ["sinfo", "--noheader", "--format=%P"]
+        try:
+            listing = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return UNLIMITED
+        partitions = ",".join(name[:-1] for name in listing.stdout.split() if name.endswith("*"))
+    return max((limit_minutes(name) for name in partitions.split(",") if name), default=UNLIMITED)
+
+
 def parse(shown: str) -> float:
     """Minutes from what `scontrol show partition` prints: MaxTime=[days-]hours:minutes:seconds or UNLIMITED.
 
