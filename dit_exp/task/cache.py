@@ -20,6 +20,7 @@ from dit_exp import parallel
 from dit_exp.data import header
 from dit_exp.data.cache import require_space
 from dit_exp.data.header import Header, labels_path, shard_path
+from dit_exp.data.shard import data_offset
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range
 from dit_exp.seeds import streams
@@ -112,11 +113,19 @@ def begin(encoding: Encoding, made: Header, folder: Path) -> None:
                 + "\n  ".join(lines)
                 + "\nPass another folder."
             )
+        for split in made.splits:
+            for number in range(made.shards(split)):
+                if (path := shard_path(folder, split, number)).exists():  # it is kept
+                    data_offset(path, made.array(split, number), made.dtype)
+    elif left := sorted(folder.glob("*.npy")):
+        raise UserError(
+            f"cache.path={folder} holds {left[0].name} and no {header.FILE}, which says what made it. Remove "
+            "what is there, or pass another folder."
+        )
     else:
-        written = sum(file.stat().st_size for file in folder.glob("*.npy"))
         require_space(
             folder / header.FILE,
-            made.nbytes() - written,
+            made.nbytes(),
             "The latents",
             "Pass cache.path=DIR on a larger disk, or task.dtype=float16.",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -146,6 +147,30 @@ def test_another_cache_is_not_written_over(whole: Path, tmp_path: Path, override
     assert line in str(refused.value)
     assert str(refused.value).endswith("Pass another folder.")
     assert files(whole) == before
+
+
+def test_shards_without_a_header_are_not_taken_for_this_cache_s(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "cache")
+    (tmp_path / "cache" / "header.json").unlink()
+    before = files(tmp_path / "cache")
+    with pytest.raises(
+        UserError, match=r"cache holds test-00000\.npy and no header\.json, which says what made"
+    ):
+        made(tmp_path, *using("Halves", "gain=3"))
+    assert files(tmp_path / "cache") == before
+
+
+def test_a_shard_that_is_kept_is_of_the_shape_and_precision_of_the_others(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "cache")
+    path = tmp_path / "cache" / "train-00002.npy"
+    np.save(path, np.load(path)[:, :1])
+    with pytest.raises(
+        UserError, match=r"train-00002\.npy is not of this cache: it holds \(400, 1, 3, 4, 4\)"
+    ):
+        made(tmp_path, *using("Halves"))
+    path.write_bytes((whole / path.name).read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"train-00002\.npy is cut short \(\d+ of \d+ bytes\)\. Remove it"):
+        made(tmp_path, *using("Halves"))
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path):
