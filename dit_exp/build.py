@@ -26,7 +26,7 @@ from dit_exp.autoencoder.convolutional import Convolutional
 from dit_exp.data.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
-from dit_exp.inherited import MOVABLE, trained_autoencoder, with_checkpoint
+from dit_exp.inherited import ENCODED_BY, MOVABLE, trained_autoencoder, with_checkpoint
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
@@ -37,9 +37,6 @@ from dit_exp.types.data import Augment, Autoencoder, DataSet
 from dit_exp.types.diffusion import LabelDenoiser, Process
 from dit_exp.types.network import Model
 from dit_exp.types.training import Alignment
-
-ENCODED_BY = "autoencoder_identity"
-"""The key of a run's configuration for the identity of its autoencoder."""
 
 
 def run(cfg: DictConfig) -> Any:

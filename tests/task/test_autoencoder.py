@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,39 @@ def test_another_autoencoder_than_the_model_s_is_refused(runs: Path, tmp_path: P
     )
     with pytest.raises(UserError, match=r"was trained on latents of the autoencoder \w{16}, and this one is"):
         build(cfg, choices, given, tmp_path)
+
+
+def test_a_second_stage_goes_on_where_its_autoencoder_has_moved_but_not_with_another(
+    runs: Path, tmp_path: Path
+):
+    shutil.copytree(runs / "vq", tmp_path / "first")
+
+    def run(*words: str) -> None:
+        train(second_stage(tmp_path / "dit", *words))
+
+    run(f"autoencoder.checkpoint={tmp_path}/first")
+    (tmp_path / "first").rename(tmp_path / "moved")
+    run(f"autoencoder.checkpoint={tmp_path}/moved", "trainer.max_steps=3")
+    assert checkpoint.newest(tmp_path / "dit")[1]["step"] == 3
+    first_stage(tmp_path / "moved", "trainer.max_steps=7")  # the same place has other weights
+    with pytest.raises(
+        UserError, match=r"autoencoder_identity: \w{16} in the run directory, \w{16} in the c"
+    ):
+        run(f"autoencoder.checkpoint={tmp_path}/moved", "trainer.max_steps=4")
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("task.exponent=2", "task.exponent: 1.0 in the run directory, 2 in the command"),
+        ("task.codebook_every=1", "task.codebook_every: 3 in the run directory, 1 in the command"),
+        ("autoencoder.checkpoint=VQ", "autoencoder.checkpoint: None in the run directory, "),
+    ],
+)
+def test_a_first_stage_does_not_go_on_under_another_loss(runs: Path, word: str, line: str):
+    with pytest.raises(UserError) as refused:
+        first_stage(runs / "vq", "trainer.max_steps=7", word.replace("VQ", str(runs / "vq")))
+    assert line in str(refused.value)
 
 
 @pytest.mark.parametrize(
