@@ -15,8 +15,9 @@ from hydra.utils import instantiate
 from dit_exp import checkpoint
 from dit_exp.build import build, build_stage
 from dit_exp.errors import UserError
+from dit_exp.images import to_model_range
 from dit_exp.objective.reconstruction import Reading
-from dit_exp.task.autoencoder import _reporter
+from dit_exp.task.autoencoder import _reporter, _training_images
 from dit_exp.task.generate import generate
 from dit_exp.task.reconstruct import Fidelity, reconstructed
 from dit_exp.task.train import train
@@ -266,7 +267,16 @@ def test_the_distance_of_identical_images_is_0_under_the_protocol_of_the_scores(
     assert scores["ssim"] == pytest.approx(1.0)
     assert protocol["n"] == protocol["reference"]["count"] == 30
     assert protocol["reference"]["split"] == "test"
+    # 30 of 297 from all over the split; the distance is 0, so the reference are the same ones.
+    assert protocol["reference"]["order"] == "evenly spaced"
     assert protocol["extractor"] == "efficientnet-lite0"
+
+
+def test_the_scale_is_measured_on_images_from_all_over_the_split(tmp_path: Path):
+    stage = build_stage(*composed(VQ), VQ, tmp_path)
+    images = to_model_range(torch.cat(list(stage.data.images("train"))))
+    seen = torch.cat(list(_training_images(stage, 40)))
+    assert torch.equal(seen, torch.cat([images[:20], images[1480:]]))
 
 
 def test_reconstructions_are_rounded_to_the_same_grey_levels():
