@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -26,7 +26,7 @@ from dit_exp.autoencoder.convolutional import Convolutional
 from dit_exp.data.latents import Latents
 from dit_exp.device import resolve_device
 from dit_exp.errors import UserError
-from dit_exp.inherited import MOVABLE, trained_autoencoder, with_checkpoint
+from dit_exp.inherited import ENCODED_BY, MOVABLE, trained_autoencoder, with_checkpoint
 from dit_exp.objective.prediction import Prediction
 from dit_exp.sampler.denoise import NetworkDenoiser, on_process_time
 from dit_exp.seeds import mix
@@ -37,9 +37,6 @@ from dit_exp.types.data import Augment, Autoencoder, DataSet
 from dit_exp.types.diffusion import LabelDenoiser, Process
 from dit_exp.types.network import Model
 from dit_exp.types.training import Alignment
-
-ENCODED_BY = "autoencoder_identity"
-"""The key of a run's configuration for the identity of its autoencoder."""
 
 
 def run(cfg: DictConfig) -> Any:
@@ -66,7 +63,7 @@ def run(cfg: DictConfig) -> Any:
     if first == "encoding":
         config, device = _begin(cfg, run_dir)
         data, autoencoder = sources(config, choices, overrides, device)
-        check_images(data, f"task={choices['task']}")
+        check_encoding(data, config, choices)
         return task(Encoding(config, choices, overrides, run_dir, NoTracker(), device, data, autoencoder))
     connect = build_stage if first == "stage" else build
     return task(connect(cfg, choices, overrides, run_dir))
@@ -82,7 +79,7 @@ def build_stage(cfg: DictConfig, choices: dict[str, str], overrides: list[str], 
         )
     with naming("data"):
         data = instantiate(config["data"])
-    check_images(data, f"task={choices['task']}")
+    check_encoding(data, config, choices)
     config["autoencoder"], choices["autoencoder"] = trained_autoencoder(config, choices, overrides)
     torch.manual_seed(mix("initial weights", config["seed"]))
     with naming("autoencoder"):
@@ -271,6 +268,20 @@ def check_images(data: DataSet, what: str) -> None:
             f"{what} needs images, and data.root={data.root} holds latents alone. Leave it out, or pass the "
             f"images that the latents are of: data={data.header.data['choice']} with the same autoencoder."
         )
+
+
+def check_encoding(data: DataSet, config: dict[str, Any], choices: dict[str, str]) -> None:
+    """Raises UserError where images are to be encoded and there are none, and for what is done to a model's
+    training alone, which would be left undone.
+    """
+    task = f"task={choices['task']}"
+    check_images(data, task)
+    for group, none in (("augment", NoAugmentation), ("alignment", NoAlignment)):
+        if get_class(config[group]["_target_"]) is not none:
+            raise UserError(
+                f"{group}={choices[group]} is for the training of a model, and {task} would do nothing with "
+                "it. Leave it out."
+            )
 
 
 def network_of(

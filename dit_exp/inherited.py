@@ -17,6 +17,9 @@ FIXED = (
 MOVABLE = ("autoencoder.checkpoint", "autoencoder.source")
 """Where weights lie, which may be moved; whether they are the same is checked by their identity."""
 
+ENCODED_BY = "autoencoder_identity"
+"""The key of a run's configuration for the identity of its autoencoder."""
+
 
 def with_checkpoint(
     config: dict[str, Any], choices: dict[str, str], overrides: list[str], source: dict[str, Any]

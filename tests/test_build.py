@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from composing import composed
+from hydra.core.hydra_config import HydraConfig
 
-from dit_exp.build import build
+from dit_exp.build import build, run
 from dit_exp.errors import UserError
 from dit_exp.task.directory import locked
 from dit_exp.task.record import flatten, revision
@@ -49,6 +51,24 @@ def test_a_run_directory_of_another_run_is_refused_untouched(tmp_path: Path, giv
     assert line in str(refused.value)
     assert "Pass another run_dir, or trainer.resume=false" in str(refused.value)
     assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "task", [("task=cache", "task.path=latents"), ("task=autoencoder", "autoencoder=fsq_small")]
+)
+@pytest.mark.parametrize("choice", ["augment=edm", "alignment=repa"])
+def test_what_a_model_s_training_does_is_refused_where_images_are_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: tuple[str, ...], choice: str
+):
+    cfg, choices = composed([*task, choice, "data=digits", "tracker=none", "metrics=none"])
+    runtime = SimpleNamespace(output_dir=str(tmp_path), choices=choices)
+    hydra = SimpleNamespace(runtime=runtime, overrides=SimpleNamespace(task=[]))
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    with pytest.raises(UserError) as refused:
+        run(cfg)
+    assert str(refused.value) == (
+        f"{choice} is for the training of a model, and {task[0]} would do nothing with it. Leave it out."
+    )
 
 
 def test_a_checkpoint_of_another_architecture_is_told_key_by_key(tmp_path: Path):

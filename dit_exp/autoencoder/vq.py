@@ -73,5 +73,7 @@ class VQ(Convolutional):
         return self._quantize(raw)[0]
 
     def restart(self, vectors: Tensor, dead: Tensor) -> int:
+        """The codes that moved: alone, the library defers those for which there are too few vectors."""
+        before = self.quantizer.codebook.clone()
         self.quantizer._codebook.replace(vectors[None], dead[None])
-        return min(int(dead.sum()), len(vectors))
+        return int((self.quantizer.codebook != before).any(1).sum())

@@ -8,12 +8,16 @@ from dit_exp.data.encoded import ClassFolders
 from dit_exp.data.streamed import StreamedData
 from dit_exp.errors import UserError
 
+OTHERS = ("validation", "val", "test")
+"""Names of folders that hold a split and no class."""
+
 
 class Folder(StreamedData):
     """root/train/CLASS/*.png and root/validation/CLASS/*.png; or root/CLASS/*.png with nothing held out.
 
     Without class folders, the images have no classes. Read as they are asked for, cropped as ADM does.
-    Raises UserError for a folder that is missing, or empty, or whose splits differ in classes.
+    Raises UserError for a folder that is missing, or empty, or whose splits differ in classes, and for splits
+    of which none is called train.
     """
 
     held_out = "validation"
@@ -21,7 +25,13 @@ class Folder(StreamedData):
     def __init__(self, root: str, image_size: int = 256, flip: bool = True) -> None:
         super().__init__(image_size, flip)
         self.root = root
-        self._train = ClassFolders(split_folder(root, "train") or existing(root))
+        folder = split_folder(root, "train")
+        if folder is None and (others := [name for name in OTHERS if (existing(root) / name).is_dir()]):
+            raise UserError(
+                f"data.root={root} has a folder {others[0]} and none that is called train, so its splits "
+                "would be taken for classes. Call the folder of the images to train on train."
+            )
+        self._train = ClassFolders(folder or existing(root))
         self.class_names = tuple(self._train.names)
         self.num_classes = len(self.class_names)
 

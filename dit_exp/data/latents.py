@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dit_exp.data import header
 from dit_exp.data.feed import ShuffledFeed
+from dit_exp.data.shard import data_offset, mapped
 from dit_exp.errors import UserError
 from dit_exp.types.data import Autoencoder, Batch, DataSet
 
@@ -53,7 +54,7 @@ class Latents(DataSet):
             )
 
     def check(self) -> None:
-        """Raises UserError where a shard is missing or cut short. Reads no latent."""
+        """Raises UserError where a shard is missing or cut short. Reads no latent and maps none."""
         for split in self.header.splits:
             count = self.header.shards(split)
             paths = [header.shard_path(self.folder, split, number) for number in range(count)]
@@ -63,7 +64,8 @@ class Latents(DataSet):
                     f"data.root={self.root} is not finished: it has {len(whole)} of {count} shards of "
                     f"{split}. Run its task=cache command again, which goes on."
                 )
-            self.shards(split)
+            for number, path in enumerate(paths):
+                data_offset(path, self.header.array(split, number), self.header.dtype)
 
     def size(self, split: str) -> int:
         return self._split(split)["count"]
@@ -97,18 +99,16 @@ class Latents(DataSet):
         return self._original.images(split, count, start)
 
     def shards(self, split: str) -> list[np.ndarray]:
-        """Mapped arrays (n, 1 or 2, C, h, w). Raises UserError where one is cut short."""
+        """Mapped arrays (n, 1 or 2, C, h, w). Raises UserError where one is missing or cut short."""
         self._split(split)
-        return [self._shard(split, number) for number in range(self.header.shards(split))]
-
-    def _shard(self, split: str, number: int) -> np.ndarray:
-        path = header.shard_path(self.folder, split, number)
-        try:
-            return np.load(path, mmap_mode="r")
-        except (ValueError, EOFError) as error:
-            raise UserError(
-                f"{path} is cut short ({error}). Remove it and run its task=cache command again."
-            ) from error
+        return [
+            mapped(
+                header.shard_path(self.folder, split, number),
+                self.header.array(split, number),
+                self.header.dtype,
+            )
+            for number in range(self.header.shards(split))
+        ]
 
     @cached_property
     def _original(self) -> DataSet:
@@ -118,7 +118,13 @@ class Latents(DataSet):
 
     def _labels(self, split: str) -> np.ndarray:
         self._split(split)
-        return np.load(header.labels_path(self.folder, split))
+        path = header.labels_path(self.folder, split)
+        try:
+            return np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}). Run the cache's task=cache command again, which writes it."
+            ) from error
 
     def _split(self, split: str) -> dict[str, Any]:
         if split not in self.header.splits:

@@ -122,13 +122,21 @@ def rows(path: Path, labelled: bool) -> Iterator[tuple[int, bytes, int]]:
 
 
 def labels(path: Path, labelled: bool) -> np.ndarray:
-    """The labels of a file, int64 (rows,): 0 where none are asked for, -1 where one is null."""
+    """The labels of a file, int64 (rows,): 0 where none are asked for, -1 where one is null.
+
+    Raises UserError for a damaged file.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     _, label = columns(path, labelled)
     if label is None:
         return np.zeros(pq.read_metadata(path).num_rows, np.int64)
-    return pq.read_table(path, columns=[label])[label].fill_null(-1).to_numpy().astype(np.int64)
+    try:
+        column = pq.read_table(path, columns=[label])[label]
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+    return column.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def encoded(path: Path, group: int) -> Any:

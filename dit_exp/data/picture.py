@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dit_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,18 +14,28 @@ if TYPE_CHECKING:
 
 
 def decode(data: bytes, where: str) -> Image:
-    """One image as RGB: of one channel three equal ones, without alpha, CMYK converted.
+    """One image as RGB: of one channel three equal ones, without alpha, CMYK converted, 16 bits scaled to 8.
 
-    where  the file, and its row, for the message. Raises UserError for an image that cannot be read.
+    where  the file, and its row, for the message
+    Raises UserError for an image that cannot be read, and for 32 bits in a channel, whose white is not known.
     """
     from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        image = Image.open(io.BytesIO(data))
+        if image.mode.startswith("I;16"):  # Pillow would clip at 255
+            grey = np.asarray(image).astype(np.float32) / 257
+            image = Image.fromarray(np.rint(grey).astype(np.uint8))
+        if image.mode not in ("I", "F"):
+            return image.convert("RGB")
     except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{where}: the image cannot be decoded ({error}). Fetch the file again or take it out."
         ) from error
+    raise UserError(
+        f"{where}: the image has 32 bits in a channel (Pillow's mode {image.mode}), and which number is "
+        "white is not known. Save it with 8 or 16 bits."
+    )
 
 
 def resized(image: Image, size: int) -> Image:

@@ -81,7 +81,11 @@ class FeatureScores:
         self._clear()
 
     def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
-        """Loads the network and the reference. Raises UserError for what would fail later."""
+        """Loads the network and the reference. Raises UserError for what would fail later.
+
+        split  where it is given, the reference are `count` images from all over it, by data.spaced
+        """
+        self.spread = split is not None
         if split is not None:
             self.reference_split, self.reference_samples, self.reference_file = split, count, None
         if data.image_shape[0] != 3:
@@ -104,7 +108,7 @@ class FeatureScores:
     def _reference(self, data: DataSet, dims: int, key: str) -> Reference:
         count, extract, folder = self.reference_samples, self._extract_all, self.folder
         if self.reference_file is None:
-            return from_data(data, self.reference_split, count, extract, key, folder)
+            return from_data(data, self.reference_split, count, extract, key, folder, self.spread)
         return from_file(self.reference_file, count, extract, dims, key, folder)
 
     def _clear(self) -> None:

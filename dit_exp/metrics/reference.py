@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit_exp.data import spaced
 from dit_exp.errors import UserError
 from dit_exp.pretrained.weights import sha256
 from dit_exp.types.data import DataSet
@@ -37,10 +38,17 @@ class Reference(NamedTuple):
 
 
 def from_data(
-    data: DataSet, split: str, count: int | None, extract: Extract, key: str, folder: Path
+    data: DataSet,
+    split: str,
+    count: int | None,
+    extract: Extract,
+    key: str,
+    folder: Path,
+    spread: bool = False,
 ) -> Reference:
-    """The first `count` images of a split (None: all). `key` names the extractor, its hash and its resize.
+    """The first `count` images of a split (None: all), or so many from all over it where they are `spread`.
 
+    `key` names the extractor, its hash and its resize.
     Raises UserError where the split is too small or `folder` cannot be written.
     """
     size = data.size(split)
@@ -51,9 +59,11 @@ def from_data(
         )
     count = size if count is None else count
     identity = data.identity(split)
-    source = {"kind": "data", "identity": identity, "split": split, "count": count}
-    path = folder / f"{split}-{count}-{digest(identity, split, str(count), key)}.npz"
-    return cached(path, lambda: extract(data.images(split, count), count), source)
+    order = {"order": "evenly spaced"} if spread and count < size else {}
+    source = {"kind": "data", "identity": identity, "split": split, "count": count, **order}
+    path = folder / f"{split}-{count}-{digest(identity, split, str(count), key, *order.values())}.npz"
+    images = spaced.images(data, split, count, 500) if order else data.images(split, count)
+    return cached(path, lambda: extract(images, count), source)
 
 
 def from_file(

@@ -12,6 +12,7 @@ from torch import Tensor
 from dit_exp import checkpoint, parallel
 from dit_exp.autoencoder.convolutional import Convolutional
 from dit_exp.autoencoder.identity import Identity
+from dit_exp.data import spaced
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range
 from dit_exp.nn.count import count_parameters
@@ -46,11 +47,12 @@ def autoencoder(
     """Trains to the budget and returns the first score, or the loss where metrics=none.
 
     exponent        of the pixels' error: 1 for L1, 2 for L2
-    images          held-out images that are reconstructed and scored
+    images          held-out images, evenly spaced, that are reconstructed and scored
     batch_size      of them at once
     score_every     steps between scores during the training, 0 for one at the end alone
     codebook_every  steps between readings of the codebook's use, when unused codes are restarted; 0: an epoch
-    scale_images    training images whose latents' mean and standard deviation are stored with the weights
+    scale_images    training images, evenly spaced, whose latents' mean and standard deviation are stored with
+                    the weights
     """
     check_batch_size(batch_size)
     data, trainer, model = stage.data, stage.trainer, stage.autoencoder
@@ -159,9 +161,8 @@ def _train(
 
 
 def _training_images(stage: Stage, count: int) -> Iterator[Tensor]:
-    for piece in stage.data.images("train", min(count, stage.data.size("train"))):
-        for part in piece.split(50):
-            yield to_model_range(part.to(stage.device))
+    for piece in spaced.images(stage.data, "train", count, 50):
+        yield to_model_range(piece.to(stage.device))
 
 
 def _leave(stage: Stage, weights: Convolutional, state: TrainState) -> None:

@@ -19,7 +19,10 @@ from torch import Tensor
 from dit_exp import parallel
 from dit_exp.data import header
 from dit_exp.data.cache import require_space
+from dit_exp.data.decoded import decode_once
 from dit_exp.data.header import Header, labels_path, shard_path
+from dit_exp.data.shard import data_offset, mapped
+from dit_exp.data.spaced import blocks
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range
 from dit_exp.seeds import streams
@@ -29,7 +32,7 @@ from dit_exp.task.parts import Encoding
 log = logging.getLogger(__name__)
 
 MEASURED = 10_000
-"""Training images whose latents' mean and deviation the header tells."""
+"""Training images, from all over the split, whose latents' mean and deviation the header tells."""
 
 
 def cache(
@@ -52,10 +55,11 @@ def cache(
     parallel.from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with directory.locked(folder, "cache.path"), directory.terminable(encoding.run_dir):
         encoding.data.check()
-        with parallel.main_first():  # which decodes the data, where it is kept decoded
-            made = described(
-                encoding, ["train", *([encoding.data.held_out] if held_out else [])], dtype, shard
-            )
+        splits = ["train", *([encoding.data.held_out] if held_out else [])]
+        with parallel.main_first():  # which reads the files for the identity, where it is kept
+            made = described(encoding, splits, dtype, shard)
+        for split in splits:
+            decode_once(encoding.data, split)
         parallel.from_main(lambda: begin(encoding, made, folder))
         for split in made.splits:
             encode(encoding, made, folder, split, batch_size)
@@ -112,11 +116,19 @@ def begin(encoding: Encoding, made: Header, folder: Path) -> None:
                 + "\n  ".join(lines)
                 + "\nPass another folder."
             )
+        for split in made.splits:
+            for number in range(made.shards(split)):
+                if (path := shard_path(folder, split, number)).exists():  # it is kept
+                    data_offset(path, made.array(split, number), made.dtype)
+    elif left := sorted(folder.glob("*.npy")):
+        raise UserError(
+            f"cache.path={folder} holds {left[0].name} and no {header.FILE}, which says what made it. Remove "
+            "what is there, or pass another folder."
+        )
     else:
-        written = sum(file.stat().st_size for file in folder.glob("*.npy"))
         require_space(
             folder / header.FILE,
-            made.nbytes() - written,
+            made.nbytes(),
             "The latents",
             "Pass cache.path=DIR on a larger disk, or task.dtype=float16.",
         )
@@ -192,13 +204,18 @@ def finish(encoding: Encoding, made: Header, folder: Path) -> None:
 
 @torch.no_grad()
 def measured(encoding: Encoding, made: Header, folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, over at least 10,000 training images where there are."""
+    """Mean and standard deviation of each channel, over 10,000 training images where there are so many."""
+    shards = [
+        mapped(shard_path(folder, "train", number), made.array("train", number), made.dtype)
+        for number in range(made.shards("train"))
+    ]
     sums = torch.zeros(3, made.autoencoder["latent_shape"][0], dtype=torch.float64)
-    for number in range(min(made.shards("train"), -(-MEASURED // made.shard))):
-        statistics = torch.from_numpy(np.load(shard_path(folder, "train", number))[:, 0]).float()
+    for block in blocks(made.splits["train"]["count"], MEASURED):
+        places = [divmod(index, made.shard) for index in block]
+        statistics = torch.from_numpy(np.stack([shards[shard][row, 0] for shard, row in places])).float()
         noise = None
         if encoding.autoencoder.stochastic:
-            [draw] = streams("measured latents", 0, [number])
+            [draw] = streams("measured latents", 0, [block.start])
             noise = torch.randn(len(statistics), *made.autoencoder["latent_shape"], generator=draw)
             noise = noise.to(encoding.device)
         x = encoding.autoencoder.latent(statistics.to(encoding.device), noise).double().cpu()

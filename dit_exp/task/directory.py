@@ -15,6 +15,7 @@ from typing import Any
 
 from dit_exp import parallel
 from dit_exp.errors import Stopped, UserError
+from dit_exp.inherited import ENCODED_BY, MOVABLE
 from dit_exp.task.parts import Stage
 
 SAME = (
@@ -22,6 +23,7 @@ SAME = (
     "augment", "data", "seed", "perceptual", "discriminator",
 )  # fmt: skip
 SAME_IN_TRAINER = ("batch_size", "precision", "ema_decay")
+SAME_IN_TASK = ("exponent", "codebook_every")  # of task=autoencoder: its loss, and when codes are restarted
 """What makes a run; the rest (budget, learning rate, sampler, metrics) may change when it goes on.
 
 So may the number of processes, and with processes x accumulate unchanged it draws the same at random.
@@ -32,7 +34,7 @@ PREEMPTED = 128 + signal.SIGUSR2
 WAIT = 600.0
 """Seconds that a restarted job waits for its first process to let go of the run directory."""
 
-PLACES = ("root", "cache", "repo", "weights")
+PLACES = ("root", "images", "cache", "repo", "weights")
 """Where data and others' weights lie, which may change without them changing."""
 
 
@@ -120,18 +122,27 @@ def _check(parts: Stage) -> None:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What makes two configurations different runs, a line each."""
-    old, new = dict(_facts(before)), dict(_facts(now))
+    """What makes two configurations different runs, a line each.
+
+    An autoencoder may have moved where both tell its identity, which then is the same or makes another run; a
+    first stage has none before its end, and runs of a time before it was told have none either.
+    """
+    identified = ENCODED_BY in before and ENCODED_BY in now
+    old, new = dict(_facts(before, identified)), dict(_facts(now, identified))
     return [
         f"{key}: {old.get(key)} in the run directory, {new.get(key)} in the command"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key.rpartition(".")[2] not in PLACES
+        if old.get(key) != new.get(key)
+        and key.rpartition(".")[2] not in PLACES
+        and not (identified and key in MOVABLE)
     ]
 
 
-def _facts(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _facts(config: dict[str, Any], identified: bool) -> Iterator[tuple[str, Any]]:
+    groups = {key: config.get(key) for key in (*SAME, *([ENCODED_BY] if identified else []))}
     trainer = {key: config["trainer"].get(key) for key in SAME_IN_TRAINER}
-    return _leaves({**{key: config.get(key) for key in SAME}, "trainer": trainer}, "")
+    task = {key: config["task"].get(key) for key in SAME_IN_TASK}
+    return _leaves({**groups, "trainer": trainer, "task": task}, "")
 
 
 def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from dit_exp import parallel
 from dit_exp.autoencoder.identity import Identity
+from dit_exp.data.decoded import decode_once
 from dit_exp.errors import UserError
 from dit_exp.grid.karras import Karras
 from dit_exp.guidance.none import NoGuidance
@@ -128,6 +129,7 @@ def measured(parts: Parts, times: Tensor, probe: Probe, images: int, probes: int
     from tqdm import tqdm
 
     split, here = parts.data.held_out, parallel.world()
+    decode_once(parts.data, split)
     labels = parts.data.labels(split)
     held_out = torch.cat(list(parts.data.images(split, images)))
     network, shape = on_process_time(parts.model, parts.process), parts.data.image_shape

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp import parallel
+from dit_exp.data import spaced
+from dit_exp.data.decoded import decode_once
 from dit_exp.images import save_grid, to_model_range, to_uint8
 from dit_exp.metrics.names import with_counts
 from dit_exp.metrics.pixels import psnr, ssim
@@ -36,7 +38,7 @@ def draw_reconstructions(stage: Stage, autoencoder: nn.Module, path: Path) -> No
 
 
 class Fidelity:
-    """Scores of reconstructions of the first `count` held-out images, a row in curve.jsonl each time.
+    """Scores of reconstructions of `count` held-out images, evenly spaced, a row in curve.jsonl each time.
 
     The distances' reference are those very images, so that they are 0 for an autoencoder without loss; their
     names begin with r: rfid, rfd_efficientnet_lite0. Every process calls `measure` and takes its share of the
@@ -50,6 +52,7 @@ class Fidelity:
 
     def prepare(self) -> None:
         """Fails early, as the metrics do."""
+        decode_once(self.stage.data, self.stage.data.held_out)
         if self.stage.metrics.num_samples:
             self.stage.metrics.prepare(self.stage.data, self.stage.data.held_out, self.count)
 
@@ -76,6 +79,7 @@ class Fidelity:
                 **protocol,
                 "data": stage.choices["data"],
                 "split": stage.data.held_out,
+                "order": "evenly spaced",
                 "step": state.step,
                 "ema_decay": stage.trainer.ema_decay,
             },
@@ -87,17 +91,13 @@ class Fidelity:
         stage, here, metrics = self.stage, parallel.world(), self.stage.metrics
         autoencoder.eval()
         near: dict[int, list[tuple[float, float]]] = {}
-        start = 0
-        for group in stage.data.images(stage.data.held_out, self.count):
-            for number, piece in enumerate(group.split(self.batch_size)):
-                if number % here.size == here.rank:
-                    made = reconstructed(autoencoder, piece, stage.device)
-                    near[start] = list(
-                        zip(psnr(piece, made).tolist(), ssim(piece, made).tolist(), strict=True)
-                    )
-                    if metrics.num_samples:
-                        metrics.update(made, start)
-                start += len(piece)
+        pieces = spaced.images(stage.data, stage.data.held_out, self.count, self.batch_size)
+        for number, piece in enumerate(pieces):
+            if number % here.size == here.rank:
+                made, start = reconstructed(autoencoder, piece, stage.device), number * self.batch_size
+                near[start] = list(zip(psnr(piece, made).tolist(), ssim(piece, made).tolist(), strict=True))
+                if metrics.num_samples:
+                    metrics.update(made, start)
         found, protocol = metrics.compute() if metrics.num_samples else ({}, {})
         whole = {at: pairs for share in parallel.gathered(near) for at, pairs in share.items()}
         pairs = [pair for at in sorted(whole) for pair in whole[at]]

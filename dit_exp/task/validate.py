@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp import parallel
+from dit_exp.data.decoded import decode_once
 from dit_exp.errors import UserError
 from dit_exp.objective.prediction import per_image
 from dit_exp.sampler.denoise import on_process_time
@@ -62,6 +63,7 @@ def _noised(parts: Parts, images: int) -> Iterator[_Noised]:
     u = i * golden ratio mod 1, which covers [0, 1) evenly for any number of images.
     """
     split, here = parts.data.held_out, parallel.world()
+    decode_once(parts.data, split)
     labels = parts.data.labels(split)
     held_out = torch.cat(list(parts.data.examples(split, images)))
     for start in range(here.rank * PIECE, images, here.size * PIECE):

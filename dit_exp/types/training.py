@@ -80,7 +80,7 @@ class Metric(Protocol):
     def prepare(self, data: DataSet, split: str | None = None, count: int | None = None) -> None:
         """Fails early: loads the extractor and the reference statistics before the first sample is drawn.
 
-        split, count  the first images of a split, in place of the configured reference
+        split, count  images from all over a split, in place of the configured reference
         """
         ...
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -205,6 +209,64 @@ def test_a_cache_that_is_not_finished_or_cut_short(halves: Path, tmp_path: Path)
         UserError, match=r"is not finished: it has 3 of 4 shards of train\. Run its task=cache"
     ):
         Latents(str(copy)).check()
+
+
+def test_a_shard_of_another_shape_or_precision_is_not_trained_on(halves: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(halves, copy)
+    path = copy / "train-00001.npy"
+    shard = np.load(path)
+    np.save(path, shard.astype(np.float16))
+    with pytest.raises(UserError, match=r"train-00001\.npy is not of this cache: .* of float16, and the"):
+        Latents(str(copy)).check()
+    np.save(path, shard[:, :1])
+    with pytest.raises(
+        UserError, match=r"holds \(400, 1, 3, 4, 4\) of float32, and the header says \(400, 2"
+    ):
+        Latents(str(copy)).train(16, 0)
+
+
+def test_labels_that_are_gone_are_named(halves: Path, tmp_path: Path):
+    shutil.copytree(halves, tmp_path / "copy")
+    (tmp_path / "copy" / "train-labels.npy").unlink()
+    with pytest.raises(
+        UserError, match=r"train-labels\.npy cannot be read \(.*\)\. Run the cache's task=cache"
+    ):
+        Latents(str(tmp_path / "copy")).train(16, 0)
+
+
+@contextmanager
+def few_files(more: int) -> Iterator[None]:
+    """This process may have so many files more open at most, as under `ulimit -n`."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.open(os.devnull, os.O_RDONLY))  # the lowest number that is free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_cache_of_more_shards_than_files_may_be_open_gives_the_same_batches(halves: Path, tmp_path: Path):
+    of = encoding(tmp_path / "run", *using("Halves"), "data.flip=true")
+    cache(of, str(tmp_path / "cache"), shard=10)
+    with few_files(20):
+        data = Latents(str(tmp_path / "cache"))
+        assert data.header.shards("train") == 150
+        ours = list(islice(data.train(300, 5).batches(), 5))
+        stored = torch.cat(list(data.examples("train", 25)))
+    whole = Latents(str(halves))
+    for a, b in zip(ours, islice(whole.train(300, 5).batches(), 5), strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.label, b.label)
+    assert torch.equal(stored, next(whole.examples("train", 25)))
+
+
+def test_a_shard_that_cannot_be_opened_is_named(halves: Path):
+    data = Latents(str(halves))
+    text = r"train-00000\.npy cannot be read \(Too many open files"
+    with few_files(0), pytest.raises(UserError, match=text):
+        data.shards("train")
 
 
 def test_a_split_that_was_not_encoded(tmp_path: Path):

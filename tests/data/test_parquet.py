@@ -191,3 +191,30 @@ def test_every_colour_mode_becomes_rgb(mode: str, value: int | tuple[int, ...]):
     expected = {"L": (77, 77, 77), "RGBA": (10, 200, 30), "CMYK": (255, 0, 0)}[mode]
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.broadcast_to(np.array(expected), (8, 8, 3)))
+
+
+@pytest.mark.parametrize(("ending", "order"), [("png", "<u2"), ("tiff", "<u2"), ("tiff", ">u2")])
+def test_grey_of_16_bits_is_scaled_and_not_clipped(ending: str, order: str):
+    from PIL import Image
+
+    # 257 k is grey level k of 8 bits, and what lies between goes to the nearer one
+    levels = np.stack([np.arange(256) * 257, np.minimum(np.arange(256) * 257 + 128, 65535)]).astype(order)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, ending)
+    image = np.asarray(decode(buffer.getvalue(), "file"))
+    assert image.shape == (2, 256, 3)
+    assert np.array_equal(image, np.broadcast_to(np.arange(256)[None, :, None], (2, 256, 3)))
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_grey_of_32_bits_is_refused_since_its_white_is_not_known(kind: type, mode: str):
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), kind)).save(buffer, "tiff")
+    with pytest.raises(UserError) as refused:
+        decode(buffer.getvalue(), "a.tif")
+    assert str(refused.value) == (
+        f"a.tif: the image has 32 bits in a channel (Pillow's mode {mode}), and which number is white is not "
+        "known. Save it with 8 or 16 bits."
+    )

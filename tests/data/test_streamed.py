@@ -82,6 +82,20 @@ def test_splits_of_other_classes_and_a_root_that_is_gone(zoo: Path):
         Folder("/gone")
 
 
+@pytest.mark.parametrize("other", ["validation", "val", "test"])
+def test_splits_are_not_taken_for_classes(tmp_path: Path, other: str):
+    picture(tmp_path, "training/cat/a.png")
+    picture(tmp_path, f"{other}/cat/a.png")
+    with pytest.raises(UserError) as refused:
+        Folder(str(tmp_path))
+    assert str(refused.value) == (
+        f"data.root={tmp_path} has a folder {other} and none that is called train, so its splits would be "
+        "taken for classes. Call the folder of the images to train on train."
+    )
+    (tmp_path / "training").rename(tmp_path / "train")
+    assert tuple(Folder(str(tmp_path)).class_names) == ("cat",)
+
+
 def test_a_damaged_file_is_named(zoo: Path):
     path = zoo / "train" / "dog" / "7.png"
     path.write_bytes(path.read_bytes()[:40])
@@ -200,10 +214,21 @@ def test_imagenet_in_parquet_is_read_by_number_and_shuffled_by_windows(
     assert seen == [grey for batch in batches for grey in greys(batch.image)]
     assert sorted(seen[:40]) == sorted(seen[40:]) == list(range(40))
     assert seen[:40] != seen[40:]
-    order = Shards(files, labelled=True).order(np.random.default_rng(0))
-    groups = [number // 5 if number < 23 else 5 + (number - 23) // 5 for number in order]
-    for start in range(0, 10, 10):  # a window reads two or three row groups and no others
-        assert len(set(groups[start : start + 10])) <= 3
+    source = Shards(files, labelled=True)
+    order, start = source.order(np.random.default_rng(0)), 0
+    group_of = {
+        n: g for g, first in enumerate(source.starts[:-1]) for n in range(first, source.starts[g + 1])
+    }
+    while start < 40:  # a window is the first ten or more that are whole row groups, of three at most
+        for end in range(min(start + 10, 40), 41):
+            groups = {group_of[number] for number in order[start:end]}
+            if sum(source.sizes[group] for group in groups) == end - start:
+                break
+        assert end - start < 10 + 5
+        assert len(groups) <= 3
+        assert order[start:end].tolist() != sorted(order[start:end])
+        start = end
+    assert start == 40
 
 
 def test_row_groups_are_read_once_an_epoch_and_few_are_kept(
@@ -236,6 +261,18 @@ def test_a_shard_cut_short_and_a_label_out_of_range(write: Write, tmp_path: Path
     files[1].unlink()
     write([np.zeros((8, 8, 3), np.uint8)], [1000], "train-1.parquet", column="image")
     with pytest.raises(UserError, match=r"has the label 1000, outside 0 to 999"):
+        ImageNet(str(tmp_path / "set")).check()
+
+
+def test_labels_that_are_damaged_are_named(write: Write, tmp_path: Path):
+    import pyarrow.parquet as pq
+
+    path = shards(write, tmp_path)[1]
+    start = pq.read_metadata(path).row_group(0).column(2).dictionary_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"train-1\.parquet is not a whole parquet file \("):
         ImageNet(str(tmp_path / "set")).check()
 
 

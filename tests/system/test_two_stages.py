@@ -72,6 +72,16 @@ def test_a_codebook_is_one_for_all_processes_and_counts_the_codes_of_all(tmp_pat
     assert float(book.sum()) > 16 * 64 * 0.9
 
 
+def test_every_code_that_nobody_used_is_restarted_by_several_processes_and_counted(tmp_path: Path):
+    twice(tmp_path / "two", "autoencoder=vq", "autoencoder.codebook_size=4096")
+    rows = read_rows(tmp_path / "two" / "codebook.jsonl")
+    assert [row["step"] for row in rows] == [2, 4]
+    for row in rows:
+        # Two steps have 16 images of 8x8 places each, and a process has 512 places of the last one.
+        assert row["used"] <= 2048
+        assert row["restarted"] == 4096 - row["used"] > 512
+
+
 # What makes each command of the README small; later words win over earlier ones.
 TINY = {
     "experiment=small/celeba_stage1": [

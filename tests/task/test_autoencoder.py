@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from hydra.utils import instantiate
 from dit_exp import checkpoint
 from dit_exp.build import build, build_stage
 from dit_exp.errors import UserError
+from dit_exp.images import to_model_range
 from dit_exp.objective.reconstruction import Reading
-from dit_exp.task.autoencoder import _reporter
+from dit_exp.task.autoencoder import _reporter, _training_images
 from dit_exp.task.generate import generate
 from dit_exp.task.reconstruct import Fidelity, reconstructed
 from dit_exp.task.train import train
@@ -163,6 +165,39 @@ def test_another_autoencoder_than_the_model_s_is_refused(runs: Path, tmp_path: P
         build(cfg, choices, given, tmp_path)
 
 
+def test_a_second_stage_goes_on_where_its_autoencoder_has_moved_but_not_with_another(
+    runs: Path, tmp_path: Path
+):
+    shutil.copytree(runs / "vq", tmp_path / "first")
+
+    def run(*words: str) -> None:
+        train(second_stage(tmp_path / "dit", *words))
+
+    run(f"autoencoder.checkpoint={tmp_path}/first")
+    (tmp_path / "first").rename(tmp_path / "moved")
+    run(f"autoencoder.checkpoint={tmp_path}/moved", "trainer.max_steps=3")
+    assert checkpoint.newest(tmp_path / "dit")[1]["step"] == 3
+    first_stage(tmp_path / "moved", "trainer.max_steps=7")  # the same place has other weights
+    with pytest.raises(
+        UserError, match=r"autoencoder_identity: \w{16} in the run directory, \w{16} in the c"
+    ):
+        run(f"autoencoder.checkpoint={tmp_path}/moved", "trainer.max_steps=4")
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("task.exponent=2", "task.exponent: 1.0 in the run directory, 2 in the command"),
+        ("task.codebook_every=1", "task.codebook_every: 3 in the run directory, 1 in the command"),
+        ("autoencoder.checkpoint=VQ", "autoencoder.checkpoint: None in the run directory, "),
+    ],
+)
+def test_a_first_stage_does_not_go_on_under_another_loss(runs: Path, word: str, line: str):
+    with pytest.raises(UserError) as refused:
+        first_stage(runs / "vq", "trainer.max_steps=7", word.replace("VQ", str(runs / "vq")))
+    assert line in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
@@ -232,7 +267,16 @@ def test_the_distance_of_identical_images_is_0_under_the_protocol_of_the_scores(
     assert scores["ssim"] == pytest.approx(1.0)
     assert protocol["n"] == protocol["reference"]["count"] == 30
     assert protocol["reference"]["split"] == "test"
+    # 30 of 297 from all over the split; the distance is 0, so the reference are the same ones.
+    assert protocol["reference"]["order"] == "evenly spaced"
     assert protocol["extractor"] == "efficientnet-lite0"
+
+
+def test_the_scale_is_measured_on_images_from_all_over_the_split(tmp_path: Path):
+    stage = build_stage(*composed(VQ), VQ, tmp_path)
+    images = to_model_range(torch.cat(list(stage.data.images("train"))))
+    seen = torch.cat(list(_training_images(stage, 40)))
+    assert torch.equal(seen, torch.cat([images[:20], images[1480:]]))
 
 
 def test_reconstructions_are_rounded_to_the_same_grey_levels():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from test_parallel import RANKS, torchrun
 from dit_exp.data import header
 from dit_exp.errors import UserError
 from dit_exp.images import to_model_range
+from dit_exp.task import cache as caching
 from dit_exp.task.cache import absolute, cache
 
 PROJECT = Path(__file__).parents[2]
@@ -75,6 +77,19 @@ def test_a_stochastic_autoencoder_is_kept_as_mean_and_deviation(tmp_path: Path):
     plain = made(tmp_path / "plain", *using("Halves"), held_out=False)
     variance = np.square([header.read(str(f)).normalised["std"] for f in (folder, plain)])
     assert variance[0] - variance[1] == pytest.approx(0.25, abs=0.01)  # (gain 2 x deviation 0.25) squared
+
+
+def test_the_size_is_measured_on_images_from_all_over_the_split(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(caching, "MEASURED", 60)
+    told = json.loads((made(tmp_path, *using("Halves"), held_out=False) / "header.json").read_text())
+    stored = np.concatenate([np.load(path)[:, 0] for path in sorted(whole.glob("train-0*.npy"))])
+    x = 2 * stored[[*range(20), *range(740, 760), *range(1480, 1500)]].astype(np.float64)
+    assert told["normalised"]["mean"] == pytest.approx(x.mean((0, 2, 3)).tolist(), abs=1e-6)
+    assert told["normalised"]["std"] == pytest.approx(x.std((0, 2, 3)).tolist(), abs=1e-6)
+    first = 2 * stored[:60].astype(np.float64)
+    assert told["normalised"]["mean"] != pytest.approx(first.mean((0, 2, 3)).tolist(), abs=1e-3)
 
 
 def test_half_precision_halves_the_files(whole: Path, tmp_path: Path):
@@ -146,6 +161,30 @@ def test_another_cache_is_not_written_over(whole: Path, tmp_path: Path, override
     assert line in str(refused.value)
     assert str(refused.value).endswith("Pass another folder.")
     assert files(whole) == before
+
+
+def test_shards_without_a_header_are_not_taken_for_this_cache_s(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "cache")
+    (tmp_path / "cache" / "header.json").unlink()
+    before = files(tmp_path / "cache")
+    with pytest.raises(
+        UserError, match=r"cache holds test-00000\.npy and no header\.json, which says what made"
+    ):
+        made(tmp_path, *using("Halves", "gain=3"))
+    assert files(tmp_path / "cache") == before
+
+
+def test_a_shard_that_is_kept_is_of_the_shape_and_precision_of_the_others(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "cache")
+    path = tmp_path / "cache" / "train-00002.npy"
+    np.save(path, np.load(path)[:, :1])
+    with pytest.raises(
+        UserError, match=r"train-00002\.npy is not of this cache: it holds \(400, 1, 3, 4, 4\)"
+    ):
+        made(tmp_path, *using("Halves"))
+    path.write_bytes((whole / path.name).read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"train-00002\.npy is cut short \(\d+ of \d+ bytes\)\. Remove it"):
+        made(tmp_path, *using("Halves"))
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path):
