@@ -32,7 +32,7 @@ class Kept(nn.Module):
         self.model, self.runs, self.depth = model, frozenset(plan.runs), plan.depth
         # Not the whole of it: a count of evaluations is a constant to a compiler, and new each time.
         self.encode, self.decode = compiled(model.encode, compile), compiled(model.decode, compile)
-        self.compile = compile
+        self.compiled = compile is not False
         self.asked = 0
         self.encoded: Encoded | None = None
 
@@ -46,7 +46,7 @@ class Kept(nn.Module):
 
     def own(self, encoded: Encoded) -> Encoded:
         """The same in memory of its own: what a CUDA graph gives lies where its next replay writes."""
-        if self.compile is False:
+        if not self.compiled:
             return encoded
         return encoded._replace(tensors=tuple(tensor.clone() for tensor in encoded.tensors))
 
