@@ -169,10 +169,11 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
             )
     if source is not None:
         checkpoint.load_weights(model, weights, Path(source["path"]))
+    guide = None
     with naming("guidance"):
         facts: dict[str, Any] = {"null_label": model.null_label}
         if "checkpoint" in config["guidance"]:
-            facts["checkpoint"] = second_network(config, autoencoder, data, device)
+            facts["checkpoint"], guide = second_network(config, autoencoder, data, device)
         guidance = instantiate(config["guidance"])(**facts)
     with naming("sampler"):
         sampler = instantiate({key: v for key, v in config["sampler"].items() if key != "reuse"})
@@ -209,6 +210,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         objective=objective,
         alignment=alignment,
         guidance=guidance,
+        guide=guide,
         sampler=sampler,
         reuse=reuse,
         grid=grid,
@@ -317,8 +319,8 @@ def network_of(
 
 def second_network(
     config: dict[str, Any], autoencoder: Autoencoder, data: DataSet, device: torch.device
-) -> LabelDenoiser:
-    """The network of guidance.checkpoint, which may be of another size and prediction.
+) -> tuple[LabelDenoiser, Model]:
+    """The network of guidance.checkpoint as a denoiser and as it is; its size and prediction may be others.
 
     Raises UserError where it was trained on another process or autoencoder, or on other shapes or classes.
     """
@@ -339,7 +341,7 @@ def second_network(
     trained_on = data_of(stored, config, data, f"guidance.checkpoint={where}")
     process, objective, _, model = network_of(stored["config"], autoencoder, trained_on, device, trained=True)
     checkpoint.load_weights(model, stored["ema"] or stored["model"], path)
-    return NetworkDenoiser(on_process_time(model.eval(), process), objective)
+    return NetworkDenoiser(on_process_time(model.eval(), process), objective), model
 
 
 def data_of(stored: dict[str, Any], config: dict[str, Any], data: DataSet, where: str) -> DataSet:

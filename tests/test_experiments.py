@@ -144,6 +144,121 @@ def test_alignment_and_augmentation_are_those_of_the_papers():
     assert (choices["augment"], cfg.augment.probability, cfg.data.flip) == ("edm", 0.12, False)
 
 
+# What the papers and their code say of each system. Without a dot it is a choice; None: there is no such key.
+IMAGENET = {
+    "optimizer": "adamw", "optimizer.lr": 1e-4, "optimizer.betas": [0.9, 0.999],
+    "optimizer.weight_decay": 0.0, "lr_schedule": "constant", "trainer.batch_size": 256,
+    "trainer.warmup_steps": 0, "trainer.gradient_clip": 0.0, "trainer.ema_decay": 0.9999, "data.flip": True,
+    "data.image_size": 256,
+    "autoencoder": "sd_vae", "model.class_dropout": 0.1, "model.mlp_ratio": 4.0, "sampler.steps": 250,
+    "sampler.clip": False, "metrics": "fid", "metrics.num_samples": 50000, "alignment": "none",
+}  # fmt: skip
+ADM = {
+    "process": "linear", "process.start": 1e-4, "process.end": 0.02, "process.steps": 1000,
+    "objective": "eps_hybrid", "timesteps": "uniform", "weighting": "none", "sampler": "ddpm",
+}  # fmt: skip
+DIT = IMAGENET | ADM | {"attn": "mha", "cond": "adaln", "guidance": "none", "trainer.max_steps": 400000}
+DDT = IMAGENET | {
+    "optimizer.betas": [0.9, 0.95], "process": "flow", "objective": "v", "timesteps": "logit_normal",
+    "timesteps.mean": 0.0, "timesteps.std": 1.0, "sampler": "euler", "guidance": "interval",
+    "guidance.scale": 2.0, "guidance.interval": [0.0, 0.7], "guidance.channels": "all", "attn": "rope",
+    "attn.qk_norm": True, "attn.qkv_bias": False, "cond": "adaln_open", "alignment": "repa",
+    "alignment.weight": 0.5, "alignment.depth": 8, "model.patch_size": 2,
+}  # fmt: skip
+EDM = {
+    "process": "edm", "process.sigma_min": 0.002, "process.sigma_max": 80.0, "process.rho": 7.0,
+    "process.sigma_data": 0.5, "objective": "edm", "weighting": "edm", "timesteps": "log_normal",
+    "timesteps.mean": -1.2, "timesteps.std": 1.2, "sampler": "heun", "sampler.steps": 18,
+    "sampler.churn": 0.0,
+}  # fmt: skip
+SHAPES = {"s": (12, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16), "xl": (28, 1152, 16)}
+RECIPES = {
+    **{
+        f"dit_{size}_{patch}_256": DIT
+        | dict(zip(("model.depth", "model.width", "model.heads"), shape, strict=True))
+        | {"model.patch_size": patch}
+        for size, shape in SHAPES.items()
+        for patch in (2, 4, 8)
+    },
+    "sit_xl_2_256": DIT | {
+        "model.depth": 28, "model.width": 1152, "model.heads": 16, "model.patch_size": 2, "process": "flow",
+        "objective": "v", "sampler": "sde", "sampler.strength": 1.0,
+    } | dict.fromkeys(("process.start", "process.end", "process.steps")),
+    **{
+        f"ddt_{size}_256": DDT | {
+            "model.encoder_depth": encoder, "model.decoder_depth": decoder, "model.width": SHAPES[size][1],
+            "model.heads": SHAPES[size][2], "alignment.width": SHAPES[size][1],
+        }
+        for size, encoder, decoder in (("b", 8, 4), ("l", 20, 4), ("xl", 22, 6))
+    },
+    "diffit_latent_256": IMAGENET | ADM | {
+        "optimizer.lr": 3e-4, "guidance": "power_cosine", "guidance.scale": 4.6, "guidance.power": 4.0,
+        "guidance.channels": 3, "attn": "tmsa", "cond": "none", "model.depth": 28, "model.width": 1152,
+        "model.heads": 16, "model.patch_size": 2,
+    },
+    "diffit_cifar": EDM | {
+        "optimizer.lr": 1e-3, "optimizer.betas": [0.9, 0.999], "optimizer.weight_decay": 0.0,
+        "trainer.batch_size": 512, "trainer.max_steps": 200000, "trainer.gradient_clip": 0.0,
+        "data": "cifar_unlabelled", "augment": "edm", "augment.probability": 0.12, "guidance": "none",
+        "model.depth": 2, "model.stages": 3, "model.width": 128, "model.time_width": 512, "attn.window": 4,
+        "metrics.num_samples": 50000,
+    },
+    "uvit_cifar": {
+        "optimizer.lr": 2e-4, "optimizer.betas": [0.99, 0.999], "optimizer.weight_decay": 0.03,
+        "trainer.batch_size": 128, "trainer.max_steps": 500000, "trainer.warmup_steps": 2500,
+        "trainer.gradient_clip": 0.0, "trainer.ema_decay": 0.9999, "data": "cifar_unlabelled",
+        "data.flip": True, "process": "vp", "process.beta_min": 0.1, "process.beta_max": 20.0,
+        "objective": "eps", "timesteps": "uniform", "sampler.steps": 1000, "sampler.variance": "large",
+        "sampler.clip": False, "guidance": "none", "attn.qkv_bias": False, "model.depth": 12,
+        "model.width": 512, "model.heads": 8, "model.patch_size": 2, "metrics.num_samples": 50000,
+    },
+    "jit_b": {
+        "optimizer.lr": 2e-4, "optimizer.betas": [0.9, 0.95], "optimizer.weight_decay": 0.0,
+        "lr_schedule": "constant", "trainer.batch_size": 1024, "trainer.max_epochs": 200,
+        "trainer.warmup_steps": 6256, "trainer.gradient_clip": 0.0, "trainer.ema_decay": 0.9999,
+        "process": "flow", "objective": "x_velocity", "objective.floor": 0.05, "timesteps": "logit_normal",
+        "timesteps.mean": 0.8, "timesteps.std": 0.8, "sampler": "heun", "sampler.steps": 50,
+        "guidance": "interval", "guidance.scale": 2.9, "guidance.interval": [0.0, 0.9], "attn": "rope",
+        "attn.qk_norm": True, "attn.qkv_bias": True, "cond": "incontext", "cond.tokens": 32, "cond.start": 4,
+        "model.depth": 12, "model.width": 768, "model.heads": 12, "model.patch_size": 16,
+        "model.bottleneck": 128, "data.image_size": 256,
+    },
+    "cifar_report": {
+        "optimizer": "adamw", "optimizer.lr": 2e-4, "optimizer.betas": [0.9, 0.999],
+        "optimizer.weight_decay": 1e-4, "lr_schedule": "constant", "trainer.batch_size": 256,
+        "trainer.max_epochs": 200, "trainer.warmup_steps": 0, "trainer.gradient_clip": 0.0,
+        "trainer.ema_decay": 0.0, "process": "linear", "process.start": 1e-4, "process.end": 0.02,
+        "process.steps": 1000, "objective": "eps", "timesteps": "uniform", "sampler": "ddpm",
+        "sampler.steps": 1000, "guidance": "none", "attn": "gqa", "attn.kv_heads": 2, "cond": "token",
+        "cond.tokens": 1, "model.depth": 12, "model.width": 384, "model.heads": 8, "model.patch_size": 4,
+        "metrics.num_samples": 5000,
+    },
+    "celebahq_stage1": {
+        "optimizer.lr": 1e-5, "optimizer.betas": [0.5, 0.999], "trainer.batch_size": 4,
+        "trainer.max_steps": 75000, "trainer.warmup_steps": 0, "trainer.gradient_clip": 0,
+        "data.image_size": 128, "autoencoder": "vq", "autoencoder.codebook_size": 8192,
+        "autoencoder.channels": 4, "autoencoder.widths": [128, 256, 384], "autoencoder.layers": 2,
+        "autoencoder.commitment": 0.2, "discriminator.weight": 0.5, "discriminator.start": 7500,
+        "discriminator.adaptive": False, "discriminator.lr": 1e-5, "discriminator.betas": [0.5, 0.999],
+        "perceptual.weight": 1.0, "task.exponent": 2.0,
+    },
+    "celebahq_stage2": {
+        "optimizer.lr": 1e-5, "trainer.batch_size": 32, "trainer.max_steps": 468750,
+        "trainer.warmup_steps": 0, "process": "linear", "process.start": 1e-4, "process.end": 0.02,
+        "process.steps": 1000, "objective": "eps", "cond": "adaln", "model.depth": 12, "model.width": 768,
+        "model.heads": 12, "model.patch_size": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_published_systems_have_their_published_numbers(name: str):
+    root = ["data.root=latents"] if name in SECOND_STAGES else []
+    cfg, choices = composed([f"experiment={name}", *root])
+    found = {key: OmegaConf.select(cfg, key) if "." in key else choices[key] for key in RECIPES[name]}
+    assert found == RECIPES[name]
+
+
 # Figures of the papers, as in docs/models.md.
 @pytest.mark.parametrize(
     ("name", "millions", "gmac"),

@@ -65,8 +65,8 @@ class Hourglass(Stack):
     share. Blocks have RMS norms and SwiGLU; a 3x3 convolution follows the head, across patches' borders.
     The inner blocks have twice the heads, and the condition through a linear layer.
     What else it takes, see `model.stack`, where a stack's blocks are here the outer ones and the inner ones
-    belong to the first after them. The merge and the learned share are those of Crowson et al. 2024,
-    arXiv:2401.11605 (HDiT). Raises ValueError for a grid of tokens with an odd side.
+    belong to the first after them, with which `encoder_depth` ends. The merge and the learned share are those
+    of Crowson et al. 2024, arXiv:2401.11605 (HDiT). Raises ValueError for a grid of tokens with an odd side.
     """
 
     norm_of = RMSNorm
@@ -104,6 +104,8 @@ class Hourglass(Stack):
             class_dropout,
             remat=remat,
         )
+        # Two thirds of the outer blocks may end before the inner ones, which are most of the work.
+        self.encoder_depth = depth + 1
         self.inner = _Inner(attn, cond, inner_depth, width, heads, mlp_ratio)
         check_together(self.inner.blocks, self.inner.cond, halved(self.grid))
         self.share = nn.Parameter(torch.full((), 0.5))

@@ -15,7 +15,10 @@ class DDPM(Walk):
     """x_s ~ N(posterior mean of x_s given x_t and x0, variance); no noise in the last step.
 
     variance  "small" is the posterior's own, "large" is beta; a learned variance overrules both
-    Written for any Gaussian process through alpha and sigma alone. Source: Ho et al. 2020, arXiv:2006.11239.
+    Written for any Gaussian process through alpha and sigma alone. With the large variance a step is, to
+    first order in its length, Euler-Maruyama's for the process's own reverse SDE, whose noise on VP is
+    beta dt.
+    Source: Ho et al. 2020, arXiv:2006.11239; the SDE, Song et al. 2021, arXiv:2011.13456.
     """
 
     def __init__(

@@ -16,8 +16,10 @@ class ReverseSDE(Walk):
     v = alpha' x0 + sigma' noise is the ODE's velocity, score = -noise / sigma. w is the variance of the fresh
     noise in a unit of time, and half of it goes into the drift. w = 2 strength sigma sigma', so time may be
     measured in any way. On the straight path strength=1 is w = 2 t: SiT writes that as a diffusion of t with
-    twice its variance, others as one of 2 t. strength=0 is Euler's ODE. Derivatives are taken as the
-    process's increments. The step to sigma=0 adds no noise and ends in the predicted image.
+    twice its variance, others as one of 2 t. strength=0 is Euler's ODE. Only where alpha stays 1 is w at
+    strength=1 the forward process's own, which `DDPM` has with the large variance: on the VP SDE w is beta
+    alpha^2, next to nothing at the noise. Derivatives are taken as the process's increments. The step to
+    sigma=0 adds no noise and ends in the predicted image.
     Source: Song et al. 2021, arXiv:2011.13456; the choice of w, Ma et al. 2024, arXiv:2401.08740.
     """
 

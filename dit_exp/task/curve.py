@@ -7,7 +7,9 @@ from typing import Any
 from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
+from dit_exp.task.generate import trajectory
 from dit_exp.task.parts import Parts
+from dit_exp.task.reuse import Plans
 from dit_exp.task.score import score
 from dit_exp.task.validate import validation_loss
 from dit_exp.trainer.history import read_rows, write_rows
@@ -36,12 +38,13 @@ class Curve:
 
     batch_size         images drawn at once
     validation_images  held-out images for the loss, 0 for none
+    plans              by which blocks are kept, for whatever else is drawn of a state too
     Every process calls `measure`, the main one writes.
     """
 
     def __init__(self, parts: Parts, batch_size: int, validation_images: int) -> None:
         self.parts, self.batch_size, self.validation_images = parts, batch_size, validation_images
-        self.path = parts.run_dir / CURVE_FILE
+        self.path, self.plans = parts.run_dir / CURVE_FILE, Plans(parts, trajectory)
         self.newest: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def measure(self, state: TrainState, samples: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,7 +53,8 @@ class Curve:
             return self.newest
         parts, model = self.parts, state.weights
         loss = validation_loss(parts, model, self.validation_images) if self.validation_images else None
-        scores, protocol = score(parts, model, self.batch_size, state.step, samples)
+        plan = self.plans.at(state.step, model)
+        scores, protocol = score(parts, model, self.batch_size, state.step, samples, plan)
         row = {
             "step": state.step,
             "images": state.images,

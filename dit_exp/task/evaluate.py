@@ -9,7 +9,7 @@ from dit_exp.errors import UserError
 from dit_exp.metrics.names import with_counts
 from dit_exp.nn.count import count_gmac, count_parameters
 from dit_exp.task import record
-from dit_exp.task.generate import check_batch_size, draw_grid
+from dit_exp.task.generate import check_batch_size, draw_grid, planning
 from dit_exp.task.parts import Parts, trained
 from dit_exp.task.score import leading, score
 
@@ -23,13 +23,13 @@ def evaluate(parts: Parts, batch_size: int = 250) -> float:
         raise UserError("metrics=none leaves task=evaluate nothing to measure. Pass metrics=offline.")
     check_batch_size(batch_size)
     parts.data.check()
-    step = source["step"]
+    step, plan = source["step"], planning(parts, parts.model)
     with record.recorded(parts):
         parts.metrics.prepare(parts.data)
         if parallel.world().main:
-            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png", plan)
         parts.tracker.image("samples", parts.run_dir / "samples.png", step)
-        scores, protocol = score(parts, parts.model, batch_size, step, parts.metrics.num_samples)
+        scores, protocol = score(parts, parts.model, batch_size, step, parts.metrics.num_samples, plan)
         parts.tracker.log(with_counts(scores, protocol), step)
         values = {
             "steps": step,

@@ -7,7 +7,7 @@ Image i has label i mod classes and noise from the stream (seed, i). Images pass
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.sampler.reuse.network import following
+from dit_exp.sampler.reuse.plan import Plan
 from dit_exp.seeds import ImageNoise
 from dit_exp.task.parts import Parts
-from dit_exp.task.reuse import plan_of
+from dit_exp.task.reuse import Plans
 from dit_exp.trainer.loop import autocast
 from dit_exp.types.data import DataSet
 
@@ -29,6 +30,10 @@ GRID = 40
 COLUMNS = 10
 DECODED = 50
 """Latents decoded at once: an image takes far more memory on its way out of a decoder than its latent."""
+
+
+Planning = Callable[[], Plan | None]
+"""How a plan is had by which blocks are kept; what takes one makes its own where it is given none."""
 
 
 @dataclass
@@ -76,19 +81,26 @@ def trajectory(parts: Parts, model: nn.Module, indices: range) -> Iterator[Tenso
             yield state
 
 
-def generate(parts: Parts, model: nn.Module, count: int, batch_size: int) -> Iterator[Samples]:
+def planning(parts: Parts, model: nn.Module) -> Planning:
+    """How the plan is had of weights that do not change: it is made when it is first asked for, and once."""
+    return Plans(parts, trajectory).at(0, model)
+
+
+def generate(
+    parts: Parts, model: nn.Module, count: int, batch_size: int, plan: Planning | None = None
+) -> Iterator[Samples]:
     """This process's share of the images 0 to count - 1, in pieces."""
     from tqdm import tqdm
 
     here = parallel.world()
     shown = None if here.main else True
-    plan = parallel.from_main(lambda: plan_of(parts, model, trajectory))
-    runs = len(plan.runs) if plan else None
+    made = parallel.from_main(plan or planning(parts, model))
+    runs = len(made.runs) if made else None
     with tqdm(total=count // here.size, unit="img", desc="sampling", disable=shown, leave=False) as bar:
         for start in range(here.rank * batch_size, count, here.size * batch_size):
             # Every piece is full: what a matrix product rounds depends on the shape of its batch.
             indices = range(start, start + batch_size)
-            network = following(model, plan, parts.trainer.compile_sampling)
+            network = following(model, made, parts.trainer.compile_sampling)
             [x] = deque(trajectory(parts, network, indices), maxlen=1)
             kept = min(batch_size, count - start)
             labels = labels_of(indices[:kept], parts.data.num_classes)
@@ -102,20 +114,22 @@ def decode(parts: Parts, latent: Tensor) -> Tensor:
     return torch.cat([to_uint8(parts.autoencoder.decode(piece)).cpu() for piece in latent.split(DECODED)])
 
 
-def draw_grid(parts: Parts, model: nn.Module, path: Path) -> None:
+def draw_grid(parts: Parts, model: nn.Module, path: Path, plan: Planning | None = None) -> None:
     """Writes 40 samples as a grid, ten a row, class names below: with ten classes a column is a class."""
     indices = range(GRID)
-    network = following(model, plan_of(parts, model, trajectory))
+    network = following(model, (plan or planning(parts, model))())
     [x] = deque(trajectory(parts, network, indices), maxlen=1)
     names, classes = parts.data.class_names, labels_of(indices, parts.data.num_classes)
     labels = [names[int(i)] for i in classes] if classes is not None else None
     save_grid(decode(parts, x), path, COLUMNS, labels)
 
 
-def draw_comparison(parts: Parts, model: nn.Module, path: Path, pairs: int = 2) -> None:
+def draw_comparison(
+    parts: Parts, model: nn.Module, path: Path, plan: Planning | None = None, pairs: int = 2
+) -> None:
     """Writes rows of ten training images and below each one of ten samples of the same classes."""
     indices = range(pairs * COLUMNS)
-    network = following(model, plan_of(parts, model, trajectory))
+    network = following(model, (plan or planning(parts, model))())
     [x] = deque(trajectory(parts, network, indices), maxlen=1)
     drawn, classes = decode(parts, x), labels_of(indices, parts.data.num_classes)
     real = training_images(parts.data, classes, len(indices))
@@ -145,9 +159,11 @@ def training_images(data: DataSet, classes: Tensor | None, count: int) -> Tensor
     return torch.stack([found[p] for p in positions])
 
 
-def draw_progress(parts: Parts, model: nn.Module, path: Path, rows: int = 4) -> None:
+def draw_progress(
+    parts: Parts, model: nn.Module, path: Path, plan: Planning | None = None, rows: int = 4
+) -> None:
     """Writes the denoising of the first images as a strip, from noise on the left to the sample."""
-    network = following(model, plan_of(parts, model, trajectory))
+    network = following(model, (plan or planning(parts, model))())
     steps = list(trajectory(parts, network, range(rows)))
     columns = min(COLUMNS, len(steps))
     kept = [steps[round(i * (len(steps) - 1) / (columns - 1))] for i in range(columns)]

@@ -63,7 +63,8 @@ class Stage(Encoding):
 class Parts(Stage):
     """What is aligned in training is aligned by `alignment`, which does nothing where nothing is trained.
 
-    `source` is the checkpoint that the weights came from, with its step, images and seconds, or None."""
+    `guide` is the network that guidance has of its own, or None. `source` is the checkpoint that the weights
+    came from, with its step, images and seconds, or None."""
 
     augment: Augment
     model: Model
@@ -71,6 +72,7 @@ class Parts(Stage):
     objective: Prediction
     alignment: Alignment
     guidance: Guidance
+    guide: Model | None
     sampler: Sampler
     reuse: Reuse
     grid: Callable[[Process, int], Tensor]

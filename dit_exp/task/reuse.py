@@ -44,6 +44,27 @@ def plan_of(parts: Parts, model: nn.Module, walk: Walk) -> Plan | None:
     )
 
 
+class Plans:
+    """Plans of weights that change, each made when it is first asked for.
+
+    The newest is remembered, for all that is drawn at its step; the weights are not.
+    """
+
+    def __init__(self, parts: Parts, walk: Walk) -> None:
+        self.parts, self.walk = parts, walk
+        self.made: dict[int, Plan | None] = {}
+
+    def at(self, step: int, model: nn.Module) -> Callable[[], Plan | None]:
+        """How the plan is had of a model with its weights of a training step."""
+
+        def plan() -> Plan | None:
+            if step not in self.made:
+                self.made = {step: plan_of(self.parts, model, self.walk)}
+            return self.made[step]
+
+        return plan
+
+
 def rehearsed(parts: Parts, walk: Walk) -> list[int]:
     """How many images the network is asked of at each evaluation, for one that is drawn: 2 under guidance."""
     silent = Silent(parts.latent_shape[0] * parts.objective.outputs)
@@ -58,10 +79,10 @@ def rehearsed(parts: Parts, walk: Walk) -> list[int]:
 
 
 def similarity(parts: Parts, model: nn.Module, walk: Walk, depth: int | None, images: int) -> Tensor:
-    """How alike the state of the first `depth` blocks is at any two evaluations, float64 (N, N).
+    """How alike the state of the first `depth` blocks is at any two evaluations, float32 (N, N).
 
-    The mean over `images` images, one at a time so that the states of one alone are held. Measured once for
-    a set of weights, grid, sampler with its steps, guidance and depth, then read from the cache.
+    The mean over `images` images, one at a time so that the states of one alone are held. For a checkpoint
+    measured once for its weights, grid, sampler with its steps, guidance and depth, then read from the cache.
     """
 
     def measured() -> Tensor:
@@ -70,12 +91,15 @@ def similarity(parts: Parts, model: nn.Module, walk: Walk, depth: int | None, im
             watched = Watched(cast(Model, model), depth)
             deque(walk(replace(parts, seed=SEED), watched, range(i, i + 1)), maxlen=0)
             total = total + likeness(watched.states) / images
-        return total
+        return total.float()
 
+    if parts.source is None:  # weights of a moment of a training, which no one will have again
+        return measured()
     drawn_by = {group: parts.config[group] for group in DRAWN_BY}
     drawn_by["sampler"] = {key: value for key, value in drawn_by["sampler"].items() if key != "reuse"}
     facts = [drawn_by, parts.latent_shape, parts.data.num_classes, parts.trainer.precision, depth, images]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + fingerprint(model))
+    weights = [fingerprint(network) for network in (model, parts.guide) if network is not None]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + b"".join(weights))
     folder = Path(parts.config["cache"]).expanduser() / "reuse"
     return cached(folder / f"{digest.hexdigest()[:16]}.pt", measured)
 

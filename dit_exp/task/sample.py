@@ -20,6 +20,7 @@ from dit_exp.task.generate import (
     draw_progress,
     generate,
     labels_of,
+    planning,
 )
 from dit_exp.task.parts import Parts, trained
 
@@ -42,12 +43,12 @@ def sample(
     if format == "png" and folder.exists() and not _begun(parts):
         raise UserError(f"{folder} exists, and two sets of images would mix in it. Pass another run_dir.")
     with record.recorded(parts):
-        main = parallel.world().main
+        main, plan = parallel.world().main, planning(parts, parts.model)
         if main:
-            draw_grid(parts, parts.model, parts.run_dir / "samples.png")
-            draw_progress(parts, parts.model, parts.run_dir / "progress.png")
+            draw_grid(parts, parts.model, parts.run_dir / "samples.png", plan)
+            draw_progress(parts, parts.model, parts.run_dir / "progress.png", plan)
         parts.tracker.image("samples", parts.run_dir / "samples.png", source["step"])
-        pieces = generate(parts, parts.model, num_images, min(batch_size, num_images))
+        pieces = generate(parts, parts.model, num_images, min(batch_size, num_images), plan)
         if format == "npz":
             write_npz(pieces, parts, num_images)
         else:

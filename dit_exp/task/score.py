@@ -7,22 +7,28 @@ from typing import Any
 
 from torch import nn
 
-from dit_exp.task.generate import generate
+from dit_exp.task.generate import Planning, generate
 from dit_exp.task.parts import Parts
 
 
 def score(
-    parts: Parts, model: nn.Module, batch_size: int, step: int, count: int
+    parts: Parts,
+    model: nn.Module,
+    batch_size: int,
+    step: int,
+    count: int,
+    plan: Planning | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Draws `count` images and returns ({name: value}, protocol); both empty for metrics=none.
 
     step  training step of the model, for the protocol
+    plan  as for `generate`
     Every process draws its share and gets the result.
     """
     if not parts.metrics.num_samples:
         return {}, {}
     encoder_nfe = None
-    for samples in generate(parts, model, count, batch_size):
+    for samples in generate(parts, model, count, batch_size, plan):
         parts.metrics.update(samples.images, samples.start)
         encoder_nfe = samples.encoder_nfe
     scores, protocol = parts.metrics.compute()

@@ -70,7 +70,8 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
         weights = state.weights
         if main:
             with torch.random.fork_rng():
-                draw_grid(parts, weights, run_dir / "samples.png")
+                plan = curve.plans.at(state.step, weights)
+                draw_grid(parts, weights, run_dir / "samples.png", plan)
             tracker.image("samples", run_dir / "samples.png", state.step)
 
     def measure(state: TrainState) -> None:
@@ -95,8 +96,9 @@ def _train(parts: Parts, curve: Curve, between: int, score_samples: int | None) 
     preview(state)
     weights = state.weights
     if main:
-        draw_progress(parts, weights, run_dir / "progress.png")
-        draw_comparison(parts, weights, run_dir / "comparison.png")
+        plan = curve.plans.at(state.step, weights)
+        draw_progress(parts, weights, run_dir / "progress.png", plan)
+        draw_comparison(parts, weights, run_dir / "comparison.png", plan)
         plot_loss(history.rows, run_dir / "loss.png")
         for name in ("progress", "comparison", "loss"):
             tracker.artifact(run_dir / f"{name}.png")

@@ -43,3 +43,18 @@ def test_the_learned_share_weighs_the_inner_blocks_against_the_tokens():
 
 def test_half_of_what_is_said_at_first_comes_from_the_inner_blocks():
     assert network("hourglass").share.item() == 0.5
+
+
+def test_the_first_part_holds_the_inner_blocks_and_one_outer_block_after_them():
+    model = randomized(network("hourglass", depth=2))
+    x, t, label = torch.randn(2, 3, 8, 8), torch.ones(2), torch.tensor([1, 2])
+    ran = []
+    for name, module in (("inner", model.inner), *((str(i), block) for i, block in enumerate(model.blocks))):
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    with torch.no_grad():
+        kept = model.encode(x, t, label)
+        assert ran == ["0", "1", "inner", "2"]
+        model.decode(x, t, label, kept)
+        assert ran[4:] == ["3"]
+        _, aligned = model(x, t, label, tokens_after=model.encoder_depth)
+    assert torch.equal(aligned.flatten(2).mT, kept.tensors[0])

@@ -6,17 +6,23 @@ a deviation that can be followed exactly: one run on 0 and one on 1 measure the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from composing import composed
+from hydra.utils import instantiate
 
 from dit_exp.process.cosine import Cosine
 from dit_exp.process.flow import Flow
 from dit_exp.process.linear import Linear
 from dit_exp.process.quadratic import Quadratic
+from dit_exp.process.vp import VP
 from dit_exp.sampler.ddim import DDIM
 from dit_exp.sampler.ddpm import DDPM
 from dit_exp.sampler.denoise import Denoise
 from dit_exp.sampler.euler import Euler
+from dit_exp.sampler.walk import stops
 from dit_exp.types.diffusion import Denoised
 
 MEAN, STD = 0.3, 0.5
@@ -188,3 +194,22 @@ def test_clipping_keeps_the_image_in_range_and_the_pair_consistent():
     alpha, sigma = Linear().coefficients(t)
     assert said.x0.item() == 1
     torch.testing.assert_close(alpha * said.x0 + sigma * said.noise, x)
+
+
+def test_u_vit_s_steps_are_those_of_euler_maruyama_for_the_vp_sde():
+    """dx = (-beta x / 2 - beta score) dt + sqrt(beta) dw, run backward on U-ViT's own 1,000 steps."""
+    cfg, _ = composed(["experiment=uvit_cifar"])
+    sampler = instantiate({key: value for key, value in cfg.sampler.items() if key != "reuse"})
+    process, way = VP(), stops(VP(), VP().grid(1000))
+    assert (sampler.evaluations, sampler.clip) == (1000, False)
+    x, x0 = torch.full((2,), 0.7, dtype=torch.float64), torch.tensor([-0.4, 0.9], dtype=torch.float64)
+    for now, following in pairwise(way[:-1]):
+        said = Denoised(x0, (x - now.alpha * x0) / now.sigma)
+        quiet = sampler.step(x, said, now, following, lambda: torch.zeros_like(x))
+        noisy = sampler.step(x, said, now, following, lambda: torch.ones_like(x))
+        # at the middle of the step
+        added = process.beta(torch.tensor((now.t + following.t) / 2)).item() * (now.t - following.t)
+        torch.testing.assert_close((noisy - quiet) ** 2, torch.full_like(x, added), rtol=1.1e-2, atol=0)
+        if now.t > 0.05:  # below, the score changes much in a step
+            drift = added * (x / 2 - said.noise / now.sigma)
+            torch.testing.assert_close(quiet - x, drift, rtol=2e-2, atol=2e-5)

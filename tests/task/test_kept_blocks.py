@@ -46,7 +46,8 @@ def parts(run_dir: Path, *overrides: str):
 
 
 def drawn(run, seed: int = 0, count: int = 4) -> torch.Tensor:
-    """Images of weights that are drawn, so that no block is the identity."""
+    """Images of weights that are drawn, so that no block is the identity, as if of a checkpoint."""
+    run.source = {"step": 0}
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in run.model.parameters():
@@ -54,6 +55,11 @@ def drawn(run, seed: int = 0, count: int = 4) -> torch.Tensor:
     [samples] = generate(run, run.model, count, count)
     assert samples.images.float().std() > 1
     return samples.images
+
+
+def stored(tmp_path: Path) -> list[Path]:
+    """The measurements in the cache of `parts`."""
+    return list((tmp_path / "cache" / "reuse").glob("*"))
 
 
 def encoded(run, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -141,7 +147,9 @@ def test_a_plan_is_measured_once_and_read_again_for_other_ratios_and_seeds(tmp_p
     other.seed = 5
     drawn(other)
     assert measurements == [6, 6]
-    assert len(list((tmp_path / "cache" / "reuse").iterdir())) == 1
+    [path] = stored(tmp_path)
+    alike = torch.load(path, weights_only=True)
+    assert (alike.shape, alike.dtype) == ((6, 6), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +179,24 @@ def test_another_checkpoint_does_not_read_the_plan_of_the_first(tmp_path, measur
     assert len(measurements) == 2
     drawn(run, seed=0)
     assert len(measurements) == 2
-    assert len(list((tmp_path / "cache" / "reuse").iterdir())) == 2
+    assert len(stored(tmp_path)) == 2
+
+
+def test_other_weights_of_the_guide_in_the_same_place_are_measured_anew(run_dir, tmp_path, measurements):
+    guide = ["guidance=autoguidance", f"guidance.checkpoint={run_dir}"]
+    run = parts(tmp_path / "run", *DIT, *guide, "sampler.reuse=planned", "sampler.reuse.images=1")
+    drawn(run)
+    before = run.guide.head.bias.clone()
+    for bias, count in ((before + 1, 2), (before, 2)):
+        with torch.no_grad():
+            run.guide.head.bias.copy_(bias)
+        drawn(run)
+        assert len(measurements) == len(stored(tmp_path)) == count
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     run = parts(tmp_path / "run", *DIT, "sampler.reuse=planned")
+    run.source = {"step": 0}
     (tmp_path / "cache").mkdir(exist_ok=True)
     (tmp_path / "cache" / "reuse").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"cache: .*reuse cannot be written.*Pass cache=DIR"):
@@ -204,13 +225,17 @@ def protocol_of(folder: Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())["protocol"]
 
 
-def test_training_draws_and_scores_with_kept_blocks(tmp_path, measurements):
+def test_training_draws_and_scores_with_kept_blocks(tmp_path, measurements, monkeypatch):
     words = ["sampler.reuse=planned", "sampler.reuse.ratio=0.5", "sampler.reuse.images=1"]
-    run = parts(tmp_path / "run", *DIT, *words)
+    run = parts(tmp_path / "run", *DIT, *words, "trainer.max_steps=2", "trainer.sample_every=1")
     run.metrics = Counting()
-    train(run)
+    plans, inner = [], run.reuse.plan
+    monkeypatch.setattr(run.reuse, "plan", lambda *given: plans.append(inner(*given)) or plans[-1])
+    train(run, score_every=1)
     assert (tmp_path / "run" / "samples.png").exists()
-    assert measurements == [6]  # grid, strip and score are of the same weights
+    assert len(plans) == 2  # a step's grid, strip and score are of the same weights
+    assert measurements == [6, 6]
+    assert not stored(tmp_path)
     protocol = protocol_of(tmp_path / "run")
     assert (protocol["nfe"], protocol["encoder_nfe"]) == (6, 3)
     assert protocol["sampler"]["reuse"] == {"name": "planned", "ratio": 0.5, "depth": None, "images": 1}
@@ -226,6 +251,7 @@ def test_sampling_and_scoring_a_checkpoint_with_kept_blocks(run_dir, tmp_path):
     assert protocol["sampler"]["reuse"] == {"name": "uniform", "ratio": 0.7, "depth": None}
     sample(parts(tmp_path / "drawn", *DIT, *words, "sampler.reuse=planned"), num_images=3)
     assert len(list((tmp_path / "drawn" / "samples").iterdir())) == 3
+    assert len(stored(tmp_path)) == 1
 
 
 def from_checkpoint(where: Path, out: Path, *words: str):

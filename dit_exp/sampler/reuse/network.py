@@ -32,16 +32,23 @@ class Kept(nn.Module):
         self.model, self.runs, self.depth = model, frozenset(plan.runs), plan.depth
         # Not the whole of it: a count of evaluations is a constant to a compiler, and new each time.
         self.encode, self.decode = compiled(model.encode, compile), compiled(model.decode, compile)
+        self.compiled = compile is not False
         self.asked = 0
         self.encoded: Encoded | None = None
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         if self.asked in self.runs:
             self.encoded = None  # before the next is made, so that there are never two
-            self.encoded = self.encode(x, t, label, self.depth)
+            self.encoded = self.own(self.encode(x, t, label, self.depth))
         self.asked += 1
         assert self.encoded is not None  # evaluation 0 is a run
         return self.decode(x, t, label, self.encoded)
+
+    def own(self, encoded: Encoded) -> Encoded:
+        """The same in memory of its own: what a CUDA graph gives lies where its next replay writes."""
+        if not self.compiled:
+            return encoded
+        return encoded._replace(tensors=tuple(tensor.clone() for tensor in encoded.tensors))
 
 
 class Watched(nn.Module):

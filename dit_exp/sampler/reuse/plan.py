@@ -26,8 +26,8 @@ class Plan(NamedTuple):
 
 
 Alike = Callable[[int | None, int], Tensor]
-"""(depth, images) -> how alike what the first blocks give is at any two evaluations, float64 (N, N), measured
-on that many images: 1 on the diagonal, symmetric.
+"""(depth, images) -> how alike what the first blocks give is at any two evaluations, (N, N), measured on that
+many images: 1 on the diagonal, symmetric.
 """
 
 
