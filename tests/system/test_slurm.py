@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,41 @@ def environment(pid: str | int) -> dict[str, str]:
     except OSError:
         return {}
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def ticks_worked(pid: int) -> int:
+    """Processor time of a process, in the system's ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:13])
+
+
+def test_a_run_whose_main_process_waits_in_a_collective_is_started_again(slurm: Cluster, tmp_path: Path):
+    """Told to stop while it scores: the process that still draws is the only one that hears it."""
+    scored = ["metrics=quick", "metrics.num_samples=400", "metrics.reference_samples=50", "sampler.steps=50"]
+    two = ["hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=1", "run_dir=s", "task.batch_size=10"]
+    run = start(slurm, tmp_path, *scored, "seed=0", *two)
+    cell = tmp_path / "s" / "0"
+    until(lambda: (cell / "progress.png").exists(), "the end of the training", run)
+    ranks = processes(slurm)
+    assert sorted(ranks) == ["0", "1"]
+    os.kill(ranks["1"], signal.SIGSTOP)  # it has its share to draw
+
+    def waits() -> bool:
+        before = ticks_worked(ranks["0"])
+        time.sleep(3)
+        return ticks_worked(ranks["0"]) == before
+
+    until(waits, "a main process that has drawn its share", run)
+    [[job, _, _]] = jobs(slurm)
+    slurm.output("scancel", "--signal=USR2", job)
+    os.kill(ranks["1"], signal.SIGCONT)
+    until(lambda: sweep_of(tmp_path / "s")[0].status.state == "requeued", "a requeued run", run)
+    until(lambda: [state for _, state, _ in jobs(slurm)] == ["PENDING"], "a pending job", run)
+    hasten(slurm)
+    finish(run)
+    status = sweep_of(tmp_path / "s")[0].status
+    assert (status.state, status.attempts) == ("finished", 2)
+    assert "scores" in json.loads((cell / "metrics.json").read_text())
 
 
 def test_a_node_whose_daemon_dies_gives_its_job_to_the_other_one(slurm: Cluster, tmp_path: Path):
