@@ -18,6 +18,7 @@ from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import InstantiationException
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from omegaconf import open_dict
 
@@ -180,9 +181,9 @@ class Launcher(BaseSubmititLauncher):
             seen.append(config.data)
             try:
                 instantiate(config.data).check()
-            except UserError as error:
-                refused.append(error)
-                log.warning("%s", error)
+            except (UserError, InstantiationException) as error:  # a constructor's refusal comes in Hydra's
+                refused.append(UserError(explain(error, [])[0]))
+                log.warning("%s", refused[-1])
         if refused and len(refused) == len(seen):
             raise refused[0]
 
