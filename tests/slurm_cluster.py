@@ -103,6 +103,14 @@ class Cluster:
         """kill -9 of a node's slurmd; the jobs on it go on."""
         os.kill(int((self.folder / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
 
+    def bring_back(self, node: str) -> None:
+        """Starts a node that was set down; with ReturnToService=2 it is up again once it has registered."""
+        self.start_node(node)
+        self._until(
+            lambda: self.output("sinfo", "-h", "-n", node, "-o", "%T").strip() in ("idle", "allocated"),
+            f"node {node} that is up again",
+        )
+
     def output(self, *command: str) -> str:
         done = subprocess.run(command, env=os.environ | self.env, capture_output=True, text=True, check=True)
         return done.stdout

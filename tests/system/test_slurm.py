@@ -210,8 +210,7 @@ def test_a_node_whose_daemon_dies_gives_its_job_to_the_other_one(slurm: Cluster,
         hasten(slurm)
         finish(run)
     finally:
-        slurm.start_node(node)
-        slurm.output("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        slurm.bring_back(node)
     assert sweep_of(tmp_path / "s")[0].status.state == "finished"
     in_this_process(tmp_path / "whole", *longer, "seed=0")
     assert_same_run(tmp_path / "whole", cell)
