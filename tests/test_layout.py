@@ -104,9 +104,11 @@ def test_conf_mirrors_the_package(project: Path):
     always = composed([])[1]
     for path in (project / "conf").glob("*/*.yaml"):
         if path.parent.name in groups:
-            plus = "" if path.parent.name in always else "+"  # a group of one task alone
-            cfg = composed([f"{plus}{path.parent.name}={path.stem}"])[0]
-            target = OmegaConf.select(cfg, path.parent.name)["_target_"]
+            target = OmegaConf.load(path).get("_target_")  # type: ignore[union-attr]
+            if target is None:  # it is another choice's
+                plus = "" if path.parent.name in always else "+"  # a group of one task alone
+                cfg = composed([f"{plus}{path.parent.name}={path.stem}"])[0]
+                target = OmegaConf.select(cfg, path.parent.name)["_target_"]
             assert target.startswith(f"dit_exp.{path.parent.name}."), path
 
 

@@ -45,7 +45,10 @@ def parts(tmp_path: Path, *overrides: str):
     return build(cfg, names, [], tmp_path)
 
 
-NETWORKS = list(itertools.product(MODELS, choices("attn"), choices("cond")))
+ALL = list(itertools.product(MODELS, choices("attn"), choices("cond")))
+# Every pair of choices with the third by default; the rest of the product runs among the system tests.
+PAIRS = [m for m in ALL if m[0] == "dit_b" or m[1] == "mha" or m[2] == "adaln"]
+NETWORKS = [pytest.param(*m, marks=() if m in PAIRS else pytest.mark.system) for m in ALL]
 # Paths that end in pure noise, and those whose time is a number and no step.
 NO_SIGNAL, NO_STEPS = {"flow", "gvp"}, {"flow", "gvp", "vp", "subvp", "edm"}
 

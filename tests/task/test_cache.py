@@ -115,6 +115,7 @@ def command(folder: Path, *overrides: str) -> list[str]:
     return [str(PROJECT / "run.py"), *words, f"cache.path={folder}/cache", f"run_dir={folder}/run"]
 
 
+@pytest.mark.system
 def test_a_kill_costs_a_shard_and_changes_nothing(whole: Path, tmp_path: Path):
     env = {key: value for key, value in os.environ.items() if key not in RANKS} | {"PYTHONPATH": TESTS}
     words = [sys.executable, *command(tmp_path, "delay=0.002")]
@@ -134,6 +135,7 @@ def test_a_kill_costs_a_shard_and_changes_nothing(whole: Path, tmp_path: Path):
         assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.system
 def test_two_processes_write_the_bytes_of_one(whole: Path, tmp_path: Path):
     done = torchrun(2, *command(tmp_path), PYTHONPATH=f"{PROJECT}:{TESTS}")
     assert done.returncode == 0, done.stderr
