@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from blocked import Blocked
@@ -105,7 +106,7 @@ def test_the_main_process_takes_its_turn_at_once_and_a_second_one_waits(tmp_path
         if len(slept) > 1:
             raise Waits
 
-    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(sleep=sleep))  # other threads keep the real one
     jobs.await_turn()
     assert slept == []
     monkeypatch.setenv("SLURM_PROCID", "1")

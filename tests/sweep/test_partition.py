@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,7 +76,8 @@ def test_what_the_jobs_wait_for_is_said_once(slurm: Path, tmp_path: Path, monkey
             for cell in cells:
                 cell.change(state="finished")
 
-    monkeypatch.setattr(launcher.time, "sleep", sleep)
+    clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)  # other threads keep the real one
+    monkeypatch.setattr(launcher, "time", clock)
     monkeypatch.setattr(SlurmQueue, "submit", lambda *_: ["7_0", "7_1"])
     with caplog.at_level(logging.WARNING):
         SlurmLauncher(**PARAMS)._work(Sweep(tmp_path, "sweep", [], cells), {0: [], 1: []})
