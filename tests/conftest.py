@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT / "../shared/data"
 os.environ["DIT_EXP_HOME"] = str(PROJECT)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests, which stay to the end, need not be walked by every collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

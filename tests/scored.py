@@ -13,11 +13,15 @@ class Images:
 
     num_classes, class_names = 0, ()
 
-    def __init__(self, images: Tensor, identity: str = "images") -> None:
+    def __init__(self, images: Tensor, identity: str = "images", classes: Tensor | None = None) -> None:
         self.array, self.name, self.image_shape = images, identity, tuple(images.shape[1:])
+        self.classes = classes
 
-    def images(self, split: str, count: int | None = None) -> Iterator[Tensor]:
-        yield from self.array[:count].split(7)
+    def images(self, split: str, count: int | None = None, start: int = 0) -> Iterator[Tensor]:
+        yield from self.array[start:][:count].split(7)
+
+    def labels(self, split: str) -> Tensor | None:
+        return self.classes
 
     def size(self, split: str) -> int:
         return len(self.array)

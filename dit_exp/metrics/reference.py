@@ -48,6 +48,7 @@ def from_data(
 ) -> Reference:
     """The first `count` images of a split (None: all), or so many from all over it where they are `spread`.
 
+    Files that are ordered by class have few of them among the first images, so these are spread too.
     `key` names the extractor, its hash and its resize.
     Raises UserError where the split is too small or `folder` cannot be written.
     """
@@ -59,11 +60,19 @@ def from_data(
         )
     count = size if count is None else count
     identity = data.identity(split)
+    spread = spread or _lack_classes(data.labels(split), count)
     order = {"order": "evenly spaced"} if spread and count < size else {}
     source = {"kind": "data", "identity": identity, "split": split, "count": count, **order}
     path = folder / f"{split}-{count}-{digest(identity, split, str(count), key, *order.values())}.npz"
     images = spaced.images(data, split, count, 500) if order else data.images(split, count)
     return cached(path, lambda: extract(images, count), source)
+
+
+def _lack_classes(labels: Tensor | None, count: int) -> bool:
+    """Whether the first `count` images are of fewer classes than so many could be of."""
+    if labels is None:
+        return False
+    return len(labels[:count].unique()) < min(count, len(labels.unique()))
 
 
 def from_file(

@@ -77,6 +77,22 @@ def test_the_reference_is_kept_and_its_file_is_keyed(scores: Any, tmp_path: Path
     assert {file.suffix for file in files} == {".npz"}
 
 
+def test_a_reference_of_files_ordered_by_class_has_images_of_all_classes(scores: Any) -> None:
+    images, generated = random_images(80), random_images(40, seed=1)
+    mixed = torch.arange(80) % 4
+    both_ends = torch.cat([images[:20], images[60:]])
+    for classes, order, taken in (
+        (mixed, None, images[:40]),
+        (mixed.sort().values, "evenly spaced", both_ends),
+    ):
+        metric = scores(reference_samples=40)
+        metric.prepare(Images(images, classes=classes))
+        metric.update(generated)
+        values, protocol = metric.compute()
+        assert protocol["reference"].get("order") == order
+        assert values["fd_corner"] == pytest.approx(frechet(generated, taken), rel=1e-5)
+
+
 def test_an_interrupted_reference_leaves_nothing_behind(scores: Any, tmp_path: Path) -> None:
     class Broken(Images):
         def images(self, split: str, count: int | None = None) -> Any:
