@@ -51,6 +51,7 @@ def test_training_steps_are_compiled_once(monkeypatch: pytest.MonkeyPatch):
     assert counted.modes == ["default"]
 
 
+@pytest.mark.system
 def test_sampling_with_a_guidance_interval_compiles_two_batches_and_says_the_same(monkeypatch):
     """A batch for guided steps and one of half its size for the others, however many there are of each."""
     model, objective = randomized(network("dit")), VelocityPrediction(Flow(), Uniform())

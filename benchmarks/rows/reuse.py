@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.encoder_reuse import RATIOS, Way, measure
+from benchmarks.encoder_reuse import Way, measure
 from benchmarks.paired import Quartiles, Row, Setting, compared
 from benchmarks.trained import parts_of
 
 REACH, WITHIN = 2.5, 1.03
-IMAGES = 500
+RATIOS = (0.75, 0.8, 0.87)
+"""Where less is kept, no network is 2.5 times as fast whose encoder is five sixths of its blocks."""
+IMAGES = 250
 NAME = "encoder reuse"
 
 

@@ -11,6 +11,7 @@ from benchmarks.paired import Setting
 TINY = Setting(torch.device("cpu"), rounds=1, quick=True)
 
 
+@pytest.mark.system
 def test_every_kind_has_a_row_for_each_of_its_forms():
     lines = [line.split(" | ") for line in alternatives.rows(TINY)]
     assert [cells[-1] for cells in lines].count("in use |") == len(alternatives.KINDS)

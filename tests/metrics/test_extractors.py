@@ -51,6 +51,7 @@ def test_the_network_names_photographs(lite0: EfficientNetLite0) -> None:
             assert lite0.network(photograph(path))[1].argmax().item() == answer, path.name
 
 
+@pytest.mark.system
 def test_the_commonest_answer_to_a_cifar_class_is_sensible(
     lite0: EfficientNetLite0, cifar: tuple[Tensor, Tensor]
 ) -> None:
@@ -111,6 +112,7 @@ def test_scores_equal_torch_fidelitys_own(
     assert "covariance is singular" in protocol["warning"]
 
 
+@pytest.mark.system
 def test_noise_is_farther_than_other_images(
     lite0: EfficientNetLite0, cifar: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_correlations_are_printed_beside_the_papers(tmp_path: Path, caplog):
     assert "Correlation of log GMAC and fid: -0.88, 4 runs of 640000 images (DiT reports -0.93" in caplog.text
 
 
+@pytest.mark.system
 def test_an_mlflow_run_serves_where_the_directory_is_not_here(tmp_path: Path):
     tracker = MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", "test")
     runs = synthetic.grid(BUDGETS)

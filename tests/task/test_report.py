@@ -57,6 +57,7 @@ def test_the_page_lies_in_the_sweeps_folder_and_in_its_run(tmp_path: Path):
     assert not (tmp_path / "other.db").exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "message"),
     [
