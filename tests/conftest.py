@@ -15,7 +15,7 @@ os.environ["DIT_EXP_HOME"] = str(PROJECT)
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of collected tests, which stay to the end, need not be walked by every collection of garbage."""
+    """Thousands of collected tests stay to the end: no collection of garbage needs to walk them."""
     gc.collect()
     gc.freeze()
 
