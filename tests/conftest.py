@@ -20,6 +20,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """At the end they are garbage like all else, or libraries that count what they made report leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     return PROJECT
