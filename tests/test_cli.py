@@ -84,7 +84,7 @@ def test_a_wrong_type_is_told_before_anything_is_built(tmp_path: Path):
     assert "seed='one': expected int, got str" in text
 
 
-@pytest.mark.system  # a whole program each; what each part refuses is tested with the part
+@pytest.mark.system  # a whole program each
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -16,7 +16,7 @@ from benchmarks.trained import parts_of
 REACH, WITHIN = 2.5, 1.03
 RATIOS = (0.75, 0.8, 0.87)
 """Where less is kept, no network is 2.5 times as fast whose encoder is five sixths of its blocks."""
-IMAGES = 250
+IMAGES = 500
 NAME = "encoder reuse"
 
 
