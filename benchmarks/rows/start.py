@@ -19,7 +19,7 @@ HELP_SECONDS, FIRST_STEP = 1.3, 0.7
 EAGER = """
 import runpy, sys
 import torch, torch.distributed.checkpoint, mlflow, torch_fidelity, torchvision, timm, diffusers
-import matplotlib.pyplot, pyarrow.parquet, scipy.stats, sklearn.datasets, vector_quantize_pytorch
+import matplotlib.pyplot, pyarrow.parquet, scipy.stats, scipy.optimize, vector_quantize_pytorch
 import huggingface_hub, submitit
 
 sys.argv = [PROGRAM, *sys.argv[1:]]

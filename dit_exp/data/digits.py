@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +16,20 @@ from dit_exp.data.picture import resized
 from dit_exp.errors import UserError
 
 SPLITS = {"train": slice(0, 1500), "test": slice(1500, None)}
+
+
+def scans() -> Arrays:
+    """Grey values from 0 to 16, (1797, 8, 8), and digits (1797,), from the file that scikit-learn brings.
+
+    Its own loader imports SciPy's statistics and pandas: a quarter of the time to a first training step.
+    """
+    found = find_spec("sklearn")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    path = Path(found.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
 class Digits(ArrayData):
@@ -42,10 +59,9 @@ class Digits(ArrayData):
     @cached_property
     def _all(self) -> Arrays:
         from PIL import Image
-        from sklearn.datasets import load_digits
 
-        scans, classes = load_digits(return_X_y=True)
-        order = np.random.default_rng(0).permutation(len(scans))
-        grey = np.rint(scans[order].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        values, classes = scans()
+        order = np.random.default_rng(0).permutation(len(values))
+        grey = np.rint(values[order] * (255 / 16)).astype(np.uint8)
         images = np.stack([np.asarray(resized(Image.fromarray(scan), self.image_size)) for scan in grey])
-        return images[:, None].repeat(3, axis=1), np.asarray(classes, np.int64)[order]
+        return images[:, None].repeat(3, axis=1), classes[order]
