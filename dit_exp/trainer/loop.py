@@ -165,6 +165,7 @@ class Trainer:
             forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
                 feed = data.train(share, seed, here.rank, here.size).batches(state.step)
+            parallel.largest(0)  # no clock runs while another process is not ready
             pending: list[Step] = []
             saved, spent = state.step, 0.0
             stopped_by: signal.Signals | None = None
