@@ -17,14 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention, silu
 
 from benchmarks.paired import Job, Setting, interleaved, ratios
 from benchmarks.peers import CLIP, EMA_DECAY, RATE, S4, TINY, ours
 from benchmarks.rows.score import inception, statistics_of
+from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.metrics.frechet import FrechetDistance
+from dit_exp.nn.attention import attention
+from dit_exp.nn.mlp import gelu
 from dit_exp.optimizer.adamw import adamw
 
 
@@ -132,6 +136,55 @@ def modulations(setting: Setting) -> Kind:
     return Kind(what, {"a product for each block": each, "one product": together}, 1e-4)
 
 
+def attentions(setting: Setting) -> Kind:
+    """Both passes of one block, whose queries, keys and values come from one product."""
+    size, images = (TINY, 2) if setting.quick else (S4, 16)
+    tokens = (size.side // size.patch) ** 2
+    g = torch.Generator().manual_seed(0)
+    shape = (images, tokens, 3, size.heads, size.width // size.heads)
+    together = torch.randn(shape, generator=g).bfloat16().requires_grad_()
+    grad = torch.randn(images, size.heads, tokens, shape[-1], generator=g).bfloat16()
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = q.float(), k.float(), v.float()
+        return ((q.shape[-1] ** -0.5 * q @ k.mT).softmax(-1) @ v).bfloat16()
+
+    def job(form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Job:
+        def passes() -> Tensor:
+            q, k, v = together.permute(2, 0, 3, 1, 4)
+            [found] = torch.autograd.grad(form(q, k, v), together, grad)
+            return found.float().norm(dim=-1)  # single numbers of bfloat16 differ by what was rounded
+
+        return passes
+
+    forms = {
+        "torch's, back by products in float32": job(attention),
+        "torch's": job(scaled_dot_product_attention),
+        "products in float32, which keep what they made": job(plain),
+    }
+    return Kind(f"attention of {images} images of {tokens} tokens, bf16, there and back", forms, 0.05)
+
+
+def gelus(setting: Setting) -> Kind:
+    """Both passes, compiled: eager ones both use torch's."""
+    rows, columns = (2, 64) if setting.quick else (1024, 4 * S4.width)
+    g = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(rows, columns, generator=g).bfloat16() for _ in range(2))
+    x.requires_grad_()
+
+    def job(form: Callable[[Tensor], Tensor]) -> Job:
+        fast = compiled(form, True)
+
+        def passes() -> Tensor:
+            [found] = torch.autograd.grad(fast(x), x, grad)
+            return found.float().norm(dim=-1)
+
+        return passes
+
+    forms = {"by a sigmoid": job(gelu), "torch's": job(partial(functional.gelu, approximate="tanh"))}
+    return Kind(f"GELU of {rows} x {columns}, bf16, compiled, there and back", forms, 0.05)
+
+
 def features(setting: Setting) -> Kind:
     plain = inception()
     folded = fold_batch_norms(copy.deepcopy(plain))
@@ -167,7 +220,7 @@ def distances(setting: Setting) -> Kind:
     return Kind(f"Frechet distance of {dims} dimensions", forms, 1e-6)
 
 
-KINDS = (optimizers, averages, clips, modulations, features, distances)
+KINDS = (optimizers, averages, clips, modulations, attentions, gelus, features, distances)
 
 
 def rows(setting: Setting) -> Iterator[str]:

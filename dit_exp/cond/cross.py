@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from dit_exp.nn.attention import attention
 from dit_exp.nn.heads import divisors
 from dit_exp.nn.norm import layer_norm
 from dit_exp.types.network import Conditioning
@@ -28,7 +28,7 @@ class _CrossAttention(nn.Module):
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         q = rearrange(self.query(self.norm(x)), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.key_value(memory), "b m (z h d) -> z b h m d", z=2, h=self.heads)
-        return self.out(rearrange(scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.out(rearrange(attention(q, k, v), "b h n d -> b n (h d)"))
 
 
 class CrossAttentionConditioning(Conditioning):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from dit_exp.nn.attention import attention
 from dit_exp.nn.norm import RMSNorm
 
 
@@ -46,8 +46,7 @@ class Heads(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Softmax attention and the projection back: (B, N, width)."""
-        y = scaled_dot_product_attention(q, k, v, enable_gqa=self.kv_heads != self.heads)
-        return self.out(rearrange(y, "b h n d -> b n (h d)"))
+        return self.out(rearrange(attention(q, k, v), "b h n d -> b n (h d)"))
 
 
 def divisors(n: int) -> str:

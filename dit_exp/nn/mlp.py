@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form, x / 2 (1 + tanh u) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    Compiled it is written with the sigmoid, whose exponential takes a CPU half the time of a tanh.
+    """
+    if not torch.compiler.is_compiling():
+        return functional.gelu(x, approximate="tanh")
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).to(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -15,7 +30,7 @@ class Mlp(nn.Module):
         self.outer = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(nn.functional.gelu(self.inner(x), approximate="tanh"))
+        return self.outer(gelu(self.inner(x)))
 
 
 class SwiGLU(nn.Module):
@@ -33,4 +48,4 @@ class SwiGLU(nn.Module):
         self.outer = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(nn.functional.silu(self.gate(x)) * self.inner(x))
+        return self.outer(functional.silu(self.gate(x)) * self.inner(x))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dit_exp.nn.mlp import SwiGLU
+from dit_exp.nn.mlp import SwiGLU, gelu
 from dit_exp.nn.norm import RMSNorm
 from dit_exp.nn.patch import fold, patchify
 from dit_exp.nn.position import resized
@@ -18,6 +18,22 @@ CPU = torch.device("cpu")
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 5e-6), (torch.bfloat16, 1e-2)]
+)
+def test_gelu_is_torchs_whether_compiled_or_not(dtype: torch.dtype, tolerance: float):
+    x = torch.cat([torch.linspace(-12, 12, 2401), torch.tensor([-3e4, 0, 3e4])]).to(dtype).requires_grad_()
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    [slope] = torch.autograd.grad(expected.sum(), x)
+    for form in (gelu, torch.compile(gelu, backend="eager", fullgraph=True)):
+        said = form(x)
+        assert said.dtype == dtype
+        torch.testing.assert_close(said, expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            torch.autograd.grad(said.sum(), x)[0], slope, rtol=tolerance, atol=tolerance
+        )
 
 
 def test_rms_norm_equals_timm():

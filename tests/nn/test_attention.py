@@ -1,0 +1,72 @@
+"""Attention's own backward pass gives the gradients of torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from dit_exp.nn.attention import SHORT, Short, attention
+
+SHAPES = {
+    "every head its own": (6, 6, 64, 64),
+    "two key/value heads": (8, 2, 65, 65),
+    "to a sequence of two": (4, 4, 20, 2),
+}
+
+
+def heads(shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Query, key and value, laid out as a product of all three leaves them, and a gradient of the answer."""
+    q_heads, kv_heads, rows, columns = shape
+    g = torch.Generator().manual_seed(0)
+    sizes = ((rows, q_heads), (columns, kv_heads), (columns, kv_heads), (rows, q_heads))
+    made = (2 * torch.randn(3, n, h, 16, generator=g) for n, h in sizes)
+    return tuple(x.transpose(1, 2).to(dtype) for x in made)
+
+
+def gradients(function, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    return torch.autograd.grad(function(*leaves), leaves, grad)
+
+
+def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_in_float32_it_is_that_of_torch(shape: tuple[int, int, int, int]):
+    given = heads(shape, torch.float32)
+    for own, expected in zip(gradients(Short.apply, *given), gradients(torchs, *given), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_in_bfloat16_it_errs_no_more_than_that_of_torch(shape: tuple[int, int, int, int]):
+    given = heads(shape, torch.bfloat16)
+    exact = gradients(torchs, *(x.double() for x in given))
+    assert torch.equal(attention(*given[:3]), torchs(*given[:3]))
+    for own, theirs, true in zip(gradients(attention, *given), gradients(torchs, *given), exact, strict=True):
+        assert own.dtype == torch.bfloat16
+        error, bound = ((x.double() - true).norm() / true.norm() for x in (own, theirs))
+        assert error < 0.004  # half of bfloat16's last place
+        assert error <= 1.01 * bound
+
+
+def test_only_short_sequences_in_bfloat16_take_it():
+    def taken(tokens: int, dtype: torch.dtype) -> bool:
+        q, k, v, _ = heads((2, 2, tokens, tokens), dtype)
+        answer = attention(q.requires_grad_(), k, v)
+        assert answer.grad_fn is not None
+        return "Short" in answer.grad_fn.name()
+
+    assert taken(SHORT, torch.bfloat16)
+    assert not taken(SHORT + 1, torch.bfloat16)
+    assert not taken(8, torch.float32)
+
+
+def test_compiled_it_gives_the_same():
+    given = heads((4, 2, 16, 16), torch.bfloat16)
+    fast = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    for own, expected in zip(gradients(fast, *given), gradients(attention, *given), strict=True):
+        assert torch.equal(own, expected)
