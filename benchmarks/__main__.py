@@ -21,7 +21,7 @@ import torch
 from benchmarks import rows as room
 from benchmarks.paired import Row, Setting, markdown
 
-BEGIN, END = "<!-- the table of make bench -->", "<!-- its end -->"
+BEGIN, END = "<!-- the table of make bench DEVICE={device} -->", "<!-- its end -->"
 
 
 def arguments(words: list[str] | None) -> argparse.Namespace:
@@ -56,21 +56,24 @@ def machine(device: torch.device) -> str:
     )
 
 
-def inserted(page: str, table: str) -> str:
-    """The page with the table between its marks. Raises ValueError for a page without them."""
-    before, begin, rest = page.partition(BEGIN)
+def inserted(page: str, table: str, device: str) -> str:
+    """The page with the device's table between its marks. Raises ValueError for a page without them."""
+    mark = BEGIN.format(device=device)
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"The page needs the lines {BEGIN} and {END}, between which the table is put.")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+        raise ValueError(f"The page needs the lines {mark} and {END}, between which the table is put.")
+    return f"{before}{mark}\n\n{table}\n\n{END}{after}"
 
 
 def main(words: list[str] | None = None) -> int:
     given = arguments(words)
     setting = Setting(torch.device(given.device), given.rounds, given.quick, given.run, given.ddt)
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     started, found, failed = time.monotonic(), [], []
     where = machine(setting.device)
     for name in given.only:
+        torch._dynamo.reset()  # it keeps eight forms of a function and would run a ninth as it is
         try:
             for row in importlib.import_module(f"benchmarks.rows.{name}").rows(setting):
                 found.append(row)
@@ -81,7 +84,7 @@ def main(words: list[str] | None = None) -> int:
     table = _page(found, where, given.rounds, time.monotonic() - started, given.quick)
     print(table)
     if given.write and not failed:
-        given.write.write_text(inserted(given.write.read_text(), table))
+        given.write.write_text(inserted(given.write.read_text(), table, setting.device.type))
     return 1 if failed else 0
 
 

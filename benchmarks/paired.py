@@ -7,6 +7,7 @@ short of its reach only if its upper quartile does.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -72,6 +73,11 @@ class Row(NamedTuple):
         if self.reach is None:
             return ""
         return "falls short" if self.value.high < self.reach else "reached"
+
+
+def not_measured(benchmark: str, work: str) -> Row:
+    """A row that says what it would need."""
+    return Row(benchmark, work, "", None, None, Quartiles(*3 * [math.nan]), figure="not measured")
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:

@@ -7,6 +7,7 @@ output channels from the objective, the null label from the model.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ def run(cfg: DictConfig) -> Any:
     The first argument of a task says what it is handed: `setting`, which reads what earlier runs have left,
     `encoding`, which reads data through an autoencoder, `stage`, which trains one, or all parts.
     """
+    if "torch._dynamo" in sys.modules:
+        import torch
+
+        torch._dynamo.reset()  # runs of one process compile the same functions, of which it keeps eight forms
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     choices = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.paired import Job, Row, Setting, compared, interleaved
-from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
+from benchmarks.peers import CLASSES, MODES, S4, TINY, Size, check_same, ours, theirs
 from dit_exp.device import compiled
 from dit_exp.guidance.cfg import ClassifierFreeGuidance
 from dit_exp.guidance.interval import IntervalGuidance
@@ -89,10 +89,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         return theirs(model, size).to(device).eval()
 
     jobs: dict[str, Job] = {
-        "diffusers eager fp32": their_walk(peer(), x, "fp32", False),
-        "diffusers compiled bf16": their_walk(peer(), x, "bf16", True),
-        "ours eager fp32": our_walk(model, x, always, "fp32", False),
-        "ours compiled bf16": our_walk(model, x, always, "bf16", True),
+        **{f"diffusers {mode}": their_walk(peer(), x, *how) for mode, how in MODES.items()},
+        **{f"ours {mode}": our_walk(model, x, always, *how) for mode, how in MODES.items()},
         "ours compiled bf16, interval": our_walk(model, x, half, "bf16", True),
     }
     # Solver errors of float32 grow by 1 / alpha on the way, hence a tolerance of 1e-4.
@@ -102,8 +100,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     times = interleaved(jobs, setting)
     work = f"{STEPS} guided steps of {images} images"
     for name, peer_name, reach in (
-        ("ours eager fp32", "diffusers eager fp32", None),
-        ("ours compiled bf16", "diffusers compiled bf16", None),
+        *((f"ours {mode}", f"diffusers {mode}", None) for mode in MODES),
         ("ours compiled bf16, interval", "diffusers compiled bf16", LIKE_FOR_LIKE),
         ("ours compiled bf16, interval", "diffusers eager fp32", OVER_DEFAULT),
     ):

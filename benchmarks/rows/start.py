@@ -57,5 +57,5 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield compared(times, "ours", "an empty Hydra app", "start", "--help", 1 / HELP_SECONDS)
         jobs = {"ours": command(program, *TRAIN), "all libraries imported": command(str(eager), *TRAIN)}
         times = interleaved(jobs, setting)
-        work = "train to the first step and its checkpoint"
+        work = "train of one step, with its checkpoint and pictures"
         yield compared(times, "ours", "all libraries imported", "start", work, 1 / FIRST_STEP)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.paired import Job, Quartiles, Row, Setting, interleaved, matmul, shares
+import torch
+
+from benchmarks.paired import Job, Row, Setting, interleaved, matmul, not_measured, shares
 from benchmarks.peers import TINY, Size, batch_of, operations, our_step, ours
 
 SIZES = {
@@ -18,10 +20,8 @@ MODES: tuple[str | bool, ...] = (False, "default", "reduce-overhead")
 def rows(setting: Setting) -> Iterator[Row]:
     sizes = {"tiny": (TINY, 2, 0.0)} if setting.quick else SIZES
     if setting.device.type != "cuda" and not setting.quick:
-        nothing = Quartiles(*3 * [float("nan")])
         for name in sizes:
-            work = f"DiT-{name}, bf16"
-            yield Row("utilisation", work, "a GPU's peak", None, None, nothing, figure="not measured")
+            yield not_measured("utilisation", f"DiT-{name}, bf16, needs a GPU")
         return
     for name, (size, images, reach) in sizes.items():
         model = ours(size).to(setting.device)
@@ -29,6 +29,7 @@ def rows(setting: Setting) -> Iterator[Row]:
         product, product_operations = matmul("bf16", setting.device, setting.size(8192, 64))
         work = 3 * operations(model, size, images)
         for mode in MODES[:1] if setting.quick else MODES:
+            torch._dynamo.reset()  # it keeps eight forms of a function and runs a ninth as it is
             jobs: dict[str, Job] = {
                 "step": our_step(model, "bf16", mode, batch, setting.device),
                 "peak": product,

@@ -41,7 +41,7 @@ class Short(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             queries, keys, values, grad = (wide(x) for x in (q, k, v, grads[0]))
             # Heads that share keys and values are rows of one product.
-            rows = (*k.shape[:2], -1, k.shape[-1])
+            rows = (*k.shape[:2], q.shape[1] // k.shape[1] * q.shape[2], k.shape[-1])
             queries, grad = (scale * queries).view(rows), grad.view(rows)
             weights = (queries @ keys.mT).softmax(-1)
             by_weights = torch.ops.aten._softmax_backward_data(grad @ values.mT, weights, -1, torch.float32)

@@ -78,9 +78,11 @@ def test_the_table_is_markdown_with_times_in_milliseconds():
 
 
 def test_the_table_is_put_between_its_marks_and_nowhere_else():
-    page = f"# Speed\n\n{command.BEGIN}\nold\n{command.END}\n\nafter\n"
-    new = command.inserted(page, "new")
-    assert new == f"# Speed\n\n{command.BEGIN}\n\nnew\n\n{command.END}\n\nafter\n"
-    assert command.inserted(new, "new") == new
+    begin, other = (command.BEGIN.format(device=device) for device in ("cpu", "cuda"))
+    gpu = f"{other}\nkept\n{command.END}\n"
+    page = f"# Speed\n\n{begin}\nold\n{command.END}\n\nafter\n{gpu}"
+    new = command.inserted(page, "new", "cpu")
+    assert new == f"# Speed\n\n{begin}\n\nnew\n\n{command.END}\n\nafter\n{gpu}"
+    assert command.inserted(new, "new", "cpu") == new
     with pytest.raises(ValueError, match="The page needs the lines"):
-        command.inserted("# Speed\n", "new")
+        command.inserted("# Speed\n", "new", "cpu")
