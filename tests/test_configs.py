@@ -111,9 +111,10 @@ def test_every_choice_composes_passes_the_preflight_and_builds(path: Path, tmp_p
         tiny.append(f"data.root={tmp_path}")
     if str(path.parent) == "model":
         tiny = TINY[:3]
-    if choice == "teacher=dinov2":
+    if choice in ("teacher=dinov2", "alignment=repa_ddt"):
         weights = dino(tmp_path / "dinov2_vits14_pretrain.pth")
-        tiny += ["alignment=repa", "teacher.size=small", f"teacher.weights={weights}"]
+        tiny += ["teacher.size=small", f"teacher.weights={weights}"]
+        tiny += ["alignment=repa"] if choice == "teacher=dinov2" else ["alignment.depth=1"]
     if choice in SECOND:
         whose = [*TINY[:3], "model.width=32"] if SECOND[choice] else TINY
         tiny.append(f"guidance.checkpoint={trained(tmp_path / 'second', *whose, *SECOND[choice])}")

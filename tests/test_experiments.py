@@ -66,6 +66,24 @@ def test_every_experiment_passes_the_preflight(name: str):
     preflight(composed([f"experiment={name}", *(["data.root=latents"] if name in SECOND_STAGES else [])])[0])
 
 
+@pytest.mark.parametrize("name", sorted(LATENT))
+def test_every_experiment_on_latents_takes_cached_ones(name: str):
+    words = ["data=latents", "data.root=latents", "alignment=none"]
+    cfg, choices = composed([f"experiment={name}", *words])
+    preflight(cfg)
+    assert (choices["data"], choices["alignment"], "teacher" in cfg) == ("latents", "none", False)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in {*SHARED, *FIRST_STAGES, *SECOND_STAGES}]
+)
+def test_every_experiment_builds_at_its_own_size(name: str):
+    """On the meta device, forward pass and all; sizes that a paper gives are asserted below."""
+    parameters, gmac = counted(name)
+    assert parameters > 0.5
+    assert gmac > 0.01
+
+
 def named_files(name: str, folder: Path) -> list[str]:
     """What the files are that an experiment is told of on the command line, all of them small."""
     _, choices = composed([f"experiment={name}"])
@@ -137,7 +155,7 @@ def test_the_stages_of_small_faces_fit_each_other():
 def test_alignment_and_augmentation_are_those_of_the_papers():
     for name, width in (("ddt_b_256", 768), ("ddt_l_256", 1024), ("ddt_xl_256", 1152)):
         cfg, choices = composed([f"experiment={name}"])
-        assert (choices["alignment"], choices["teacher"]) == ("repa", "dinov2")
+        assert (choices["alignment"], choices["teacher"]) == ("repa_ddt", "dinov2")
         assert (cfg.alignment.weight, cfg.alignment.depth, cfg.alignment.width) == (0.5, 8, width)
         assert (cfg.teacher.size, choices["data"], choices["autoencoder"]) == ("base", "imagenet", "sd_vae")
     cfg, choices = composed(["experiment=diffit_cifar"])
@@ -162,7 +180,7 @@ DDT = IMAGENET | {
     "optimizer.betas": [0.9, 0.95], "process": "flow", "objective": "v", "timesteps": "logit_normal",
     "timesteps.mean": 0.0, "timesteps.std": 1.0, "sampler": "euler", "guidance": "interval",
     "guidance.scale": 2.0, "guidance.interval": [0.0, 0.7], "guidance.channels": "all", "attn": "rope",
-    "attn.qk_norm": True, "attn.qkv_bias": False, "cond": "adaln_open", "alignment": "repa",
+    "attn.qk_norm": True, "attn.qkv_bias": False, "cond": "adaln_open", "alignment": "repa_ddt",
     "alignment.weight": 0.5, "alignment.depth": 8, "model.patch_size": 2,
 }  # fmt: skip
 EDM = {

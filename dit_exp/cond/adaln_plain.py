@@ -19,3 +19,4 @@ class AdaLN(AdaLNZero):
     def reset_parameters(self) -> None:
         if self.head is not None:
             nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)

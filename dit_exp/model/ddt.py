@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from dit_exp.model.blocks import check_kept, joined, xavier
 from dit_exp.model.stack import Stack
@@ -13,7 +14,8 @@ from dit_exp.nn.embed import TimeEmbedding
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm, layer_norm
 from dit_exp.nn.patch import fold, laid_out, patchify
-from dit_exp.types.network import Encoded, TokenGrid
+from dit_exp.nn.position import resized
+from dit_exp.types.network import Encoded, SpatialAttention, TokenGrid
 
 
 class DDT(Stack):
@@ -21,7 +23,7 @@ class DDT(Stack):
 
     The encoder's tokens plus the embedding of time are the decoder's condition, (B, N, width), so its
     modulation differs from token to token and the label enters through it alone. Blocks have RMS norms and
-    SwiGLU, and with attn=rope rotary positions and no table.
+    SwiGLU, and with attn=rope rotary positions; an attention that does not know places gets DiT's table.
     fresh_t  add the embedding of the present time to a kept state, and not of the time it was made at, as the
              released code does
     What else it takes, see `model.stack`. Initial weights are the released code's with cond=adaln_open, and
@@ -79,6 +81,9 @@ class DDT(Stack):
             )
         self.encoder_patch = nn.Linear(input_shape[0] * self.patch_size**2, width)
         self.norm = layer_norm(width)  # the head's has no gain, unlike those of the blocks
+        self.placed = isinstance(self.blocks[0].get_submodule("attn"), SpatialAttention)
+        if not self.placed:
+            super().add(input_shape, out_channels, width)
 
     def time_of(self, width: int) -> TimeEmbedding:
         """Time as a number in [0, 1] at frequencies from 1 to 0.1."""
@@ -112,7 +117,11 @@ class DDT(Stack):
 
     def embed(self, x: Tensor, grid: TokenGrid) -> Tensor:
         """The encoder's tokens."""
-        return self.encoder_patch(patchify(x, self.patch_size))
+        return self.at_places(self.encoder_patch(patchify(x, self.patch_size)), grid)
+
+    def at_places(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
+        """Tokens with what tells their places, where their attention does not."""
+        return tokens if self.placed else tokens + resized(self.position, self.grid, grid)
 
     def state(self, tokens: Tensor, t: Tensor) -> Encoded:
         """What the encoder's last tokens (B, N, width) are to the decoder."""
@@ -123,11 +132,15 @@ class DDT(Stack):
         [state] = encoded.tensors
         if self.fresh_t:
             state = state + self.time(t)[:, None]
-        tokens = self.patch(patchify(x, self.patch_size))
+        tokens = self.at_places(self.patch(patchify(x, self.patch_size)), grid)
         check_kept(state, tokens)
         tokens, context = joined(self.cond, tokens, [state], grid)
         [tokens] = self.through(range(self.encoder_depth, len(self.blocks)), (tokens,), context)
         return self.finish(tokens, context, x)
+
+    def kept(self, encoded: Encoded) -> Tensor:
+        """The state as every modulation of the decoder sees it."""
+        return silu(encoded.tensors[0])
 
     def image(self, patches: Tensor, rows: int, columns: int) -> Tensor:
         return fold(patches, self.patch_size, rows, columns)

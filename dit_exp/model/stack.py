@@ -144,6 +144,11 @@ class Stack(Model):
         [tokens, *_] = self.through(range(encoded.depth, len(self.blocks)), carried, context)
         return self.finish(tokens, context, x)
 
+    def kept(self, encoded: Encoded) -> Tensor:
+        """What the blocks have added: `decode` adds it to the tokens of another step."""
+        after, before, *_ = encoded.tensors
+        return after[:, : before.shape[1]] - before
+
     def begin(
         self, x: Tensor, t: Tensor, label: Tensor | None, augmentation: Tensor | None = None
     ) -> tuple[Tensor, Context]:

@@ -14,14 +14,19 @@ class Heads(nn.Module):
 
     qk_norm   puts an RMS norm over each head's query and key, which keeps bfloat16 runs from diverging
     qkv_bias  whether queries, keys and values have a bias
-    Raises ValueError if `width % heads` or `heads % kv_heads` is not 0.
+    size      channels of a head, None for width / heads
+    Raises ValueError if `heads % kv_heads`, or without a size `width % heads`, is not 0.
     """
 
-    def __init__(self, width: int, heads: int, kv_heads: int, qk_norm: bool, qkv_bias: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, kv_heads: int, qk_norm: bool, qkv_bias: bool, size: int | None = None
+    ) -> None:
         super().__init__()
         if heads < 1 or kv_heads < 1:
             raise ValueError(f"model.heads={heads} and attn.kv_heads={kv_heads} must be at least 1.")
-        if width % heads:
+        if size is not None and size < 1:
+            raise ValueError(f"attn.head_size={size} must be at least 1, or null for width / heads.")
+        if size is None and width % heads:
             raise ValueError(
                 f"model.width={width} is not divisible by model.heads={heads}. "
                 f"Choose heads that divide the width, such as {divisors(width)}."
@@ -31,10 +36,10 @@ class Heads(nn.Module):
                 f"model.heads={heads} is not divisible by attn.kv_heads={kv_heads}. "
                 f"Choose attn.kv_heads from {divisors(heads)}."
             )
-        self.heads, self.kv_heads, self.size = heads, kv_heads, width // heads
+        self.heads, self.kv_heads, self.size = heads, kv_heads, size or width // heads
         # Queries, keys and values in one product; the order is the one of published checkpoints.
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.size, bias=qkv_bias)
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(heads * self.size, width)
         self.q_norm = RMSNorm(self.size) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.size) if qk_norm else nn.Identity()
 

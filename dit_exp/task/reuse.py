@@ -97,7 +97,15 @@ def similarity(parts: Parts, model: nn.Module, walk: Walk, depth: int | None, im
         return measured()
     drawn_by = {group: parts.config[group] for group in DRAWN_BY}
     drawn_by["sampler"] = {key: value for key, value in drawn_by["sampler"].items() if key != "reuse"}
-    facts = [drawn_by, parts.latent_shape, parts.data.num_classes, parts.trainer.precision, depth, images]
+    facts = [
+        "Model.kept",
+        drawn_by,
+        parts.latent_shape,
+        parts.data.num_classes,
+        parts.trainer.precision,
+        depth,
+        images,
+    ]
     weights = [fingerprint(network) for network in (model, parts.guide) if network is not None]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + b"".join(weights))
     folder = Path(parts.config["cache"]).expanduser() / "reuse"

@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
     """What a model's first blocks made of (x_t, t, label), to be kept and used again at other steps.
 
     depth    how many blocks were run
-    tensors  each with the images along its first axis; the first, (B, N, D), tells how alike two steps are
+    tensors  each with the images along its first axis
     """
 
     depth: int
@@ -91,6 +91,10 @@ class Model(Trainable):
         bit for bit. Raises ValueError for what another batch or size of image was encoded to.
         """
         raise NotImplementedError
+
+    def kept(self, encoded: Encoded) -> Tensor:
+        """(B, N, D): what later steps use again. Its likeness at two steps tells what keeping it costs."""
+        return encoded.tensors[0]
 
 
 class TokenGrid(NamedTuple):

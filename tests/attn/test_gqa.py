@@ -65,3 +65,17 @@ def test_heads_that_do_not_divide_are_refused_with_what_to_choose():
         MultiHeadAttention(50, 8)
     with pytest.raises(ValueError, match=r"model.heads=6 is not divisible by attn.kv_heads=4.*1, 2, 3, 6"):
         GroupedQueryAttention(48, 6, kv_heads=4)
+
+
+def test_heads_of_their_own_size_make_the_reports_other_reading():
+    """8 heads of 64 at width 384: 12 blocks and their MLPs have 20.05 M weights, 18.58 M with heads of 48."""
+    mlp = 8 * 384**2
+
+    def millions(attn: GroupedQueryAttention) -> float:
+        return 12 * (attn.qkv.weight.numel() + attn.out.weight.numel() + mlp) / 1e6
+
+    assert millions(GroupedQueryAttention(384, 8, 2, head_size=64)) == pytest.approx(20.05, abs=0.01)
+    assert millions(GroupedQueryAttention(384, 8, 2)) == pytest.approx(18.58, abs=0.01)
+    assert GroupedQueryAttention(100, 8, 2, head_size=16)(torch.ones(1, 3, 100), None).shape == (1, 3, 100)
+    with pytest.raises(ValueError, match=r"attn.head_size=0 must be at least 1"):
+        GroupedQueryAttention(384, 8, 2, head_size=0)

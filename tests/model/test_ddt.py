@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from networks import images, network, randomized
 
+from dit_exp.attn.mha import MultiHeadAttention
+from dit_exp.attn.rope import RotaryAttention
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.nn.patch import fold, patchify
 
@@ -80,3 +83,15 @@ def test_the_two_readings_of_the_first_weights():
         [tokens] = model.through([0], (x,), context(model, torch.randn(2, 16, 32)))
         assert torch.equal(tokens, x) == identity
         assert not model(images(), T, LABEL).any()
+
+
+@pytest.mark.parametrize("attn", [MultiHeadAttention, RotaryAttention])
+def test_patches_that_change_places_are_seen_whatever_the_attention(attn):
+    """An attention that knows no places would give the same answer in changed places."""
+    model, x = randomized(network("ddt", attn=attn)), images()
+    patches = patchify(x, 2)
+    order = torch.randperm(patches.shape[1], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        said = patchify(model(x, T, LABEL), 2)[:, order]
+        moved = patchify(model(fold(patches[:, order], 2, 8, 8), T, LABEL), 2)
+    assert float((said - moved).norm() / said.norm()) > 1e-5

@@ -23,7 +23,7 @@ def counted(name: str, shape: tuple[int, int, int], outputs: int, classes: int, 
 @pytest.mark.parametrize(
     ("keys", "millions", "gmac"),
     [
-        (["cond=token", "cond.tokens=2"], 449, 119.4),
+        (["cond=tokens"], 449, 119.4),
         (["cond=cross"], 598, 137.6),
         (["cond=adaln_plain"], 600, 118.6),
         (["cond=adaln"], 675, 118.6),

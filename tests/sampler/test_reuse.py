@@ -9,7 +9,7 @@ import weakref
 import pytest
 import torch
 from networks import NETWORKS, STACKS, images, network, randomized
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit_exp.sampler.reuse.network import Kept, Watched, following, likeness
 from dit_exp.sampler.reuse.none import NoReuse
@@ -238,6 +238,26 @@ def test_watching_changes_nothing_and_records_each_state():
     watched = Watched(model, None)
     assert all(torch.equal(a, b) for a, b in zip(walk(model), walk(watched), strict=True))
     assert [tuple(state.shape) for state in watched.states] == [(2, 16, 32)] * 5
+
+
+def test_likeness_is_of_what_is_kept_and_not_of_the_tokens_it_is_added_to():
+    """Blocks that add the same to whatever comes are as good kept as run, however the image changes."""
+    model = randomized(network("dit"))
+
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(32))
+
+        def forward(self, tokens, *_):
+            return tokens + self.weight
+
+    model.blocks = nn.ModuleList(Constant() for _ in model.blocks)
+    watched = Watched(model, 3)
+    with torch.no_grad():
+        for seed in range(3):
+            watched(images(seed=seed), torch.full((2,), 100.0 * seed), LABEL)
+    torch.testing.assert_close(likeness(watched.states), torch.ones(3, 3).double(), rtol=0, atol=1e-5)
 
 
 def test_likeness_is_the_mean_cosine_of_tokens():

@@ -61,7 +61,7 @@ class Watched(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         encoded = self.model.encode(x, t, label, self.depth)
-        self.states.append(encoded.tensors[0])
+        self.states.append(self.model.kept(encoded))
         return self.model.decode(x, t, label, encoded)
 
 
