@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from unittest import mock
+
 import pytest
 import torch
+from networks import images, network, randomized
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from dit_exp.attn.gqa import GroupedQueryAttention
+from dit_exp.attn.mha import MultiHeadAttention
 from dit_exp.nn.attention import SHORT, Short, attention
 
 SHAPES = {
@@ -63,6 +69,29 @@ def test_only_short_sequences_in_bfloat16_take_it():
     assert taken(SHORT, torch.bfloat16)
     assert not taken(SHORT + 1, torch.bfloat16)
     assert not taken(8, torch.float32)
+
+
+@pytest.mark.parametrize("attn", [MultiHeadAttention, functools.partial(GroupedQueryAttention, kv_heads=2)])
+def test_recomputed_blocks_have_the_same_gradients_under_autocast(attn):
+    """Through a whole model: the backward pass is outside autocast, as in training."""
+
+    def gradients_of(remat: bool) -> list[Tensor]:
+        model = randomized(network("dit", attn=attn, remat=remat)).train()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            said = model(images(), torch.tensor([900.0, 300.0]), torch.tensor([1, 7]))
+        said.float().square().mean().backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    with mock.patch.object(Short, "backward", wraps=Short.backward) as backward:
+        plain = gradients_of(remat=False)
+    assert backward.call_count == 4
+    for one, other in zip(plain, gradients_of(remat=True), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_of_an_empty_batch_it_is_empty():
+    q, k, v, grad = (x[:0] for x in heads((4, 2, 16, 16), torch.bfloat16))
+    assert [x.shape for x in gradients(attention, q, k, v, grad)] == [q.shape, k.shape, v.shape]
 
 
 def test_compiled_it_gives_the_same():
