@@ -33,7 +33,7 @@ MODELS = {
     "jit_b": ["model.depth=2", "model.patch_size=4"],
     "hourglass": ["model.depth=1", "model.inner_depth=2"],
 }
-APPENDING = {"token", "incontext"}
+APPENDING = {"token", "tokens", "incontext"}
 
 
 def choices(group: str) -> list[str]:

@@ -11,12 +11,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from dit_exp.model.blocks import apply_block, check_together, condition, joined, xavier
+from dit_exp.model.blocks import apply_block, check_kept, check_together, condition, joined, xavier
 from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, TimeEmbedding
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.transformer import Block
-from dit_exp.types.network import Conditioning, Model, TokenGrid
+from dit_exp.types.network import Conditioning, Encoded, Model, TokenGrid
 
 
 class _ResBlock(nn.Module):
@@ -116,6 +116,7 @@ class DiffiTImage(Model):
         self.num_classes, self.class_dropout, self.remat = num_classes, class_dropout, remat
         self.halvings, self.time_width = stages - 1, time_width
         self.check(rows, columns)
+        self.encoder_depth = stages * depth if stages > 1 else 0
         self.time = TimeEmbedding(time_width)
         self.label = LabelEmbedding(num_classes, time_width, null=class_dropout > 0) if num_classes else None
         self.null_label = self.label.null_label if self.label else None
@@ -142,19 +143,55 @@ class DiffiTImage(Model):
     def forward(
         self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None
     ) -> Tensor:
+        parts = self.parts(t, label, augmentation)
+        bottom, *beside = self.way_down(self.begin(x), parts)
+        return self.way_up(bottom, beside, parts)
+
+    def encode(self, x: Tensor, t: Tensor, label: Tensor | None = None, depth: int | None = None) -> Encoded:
+        """The way down and the bottom, whole."""
+        if not self.halvings:
+            return super().encode(x, t, label, depth)  # refuses: nothing is left to run
+        if depth not in (None, self.encoder_depth):
+            raise ValueError(
+                f"model=diffit_cifar keeps its whole way down, {self.encoder_depth} blocks, not {depth}."
+            )
+        begun = self.begin(x)
+        return Encoded(self.encoder_depth, (*self.way_down(begun, self.parts(t, label)), begun))
+
+    def decode(self, x: Tensor, t: Tensor, label: Tensor | None, encoded: Encoded) -> Tensor:
+        """The way up, to which the first stage brings what the image has changed by since."""
+        bottom, *beside, before = encoded.tensors
+        begun = self.begin(x)
+        check_kept(before, begun)
+        first, *others = beside
+        return self.way_up(bottom, [first + (begun - before), *others], self.parts(t, label))
+
+    def kept(self, encoded: Encoded) -> Tensor:
+        """The bottom's tokens."""
+        return rearrange(encoded.tensors[0], "b d h w -> b (h w) d")
+
+    def begin(self, x: Tensor) -> Tensor:
         self.check(*x.shape[-2:])
+        return self.stem(x)
+
+    def parts(self, t: Tensor, label: Tensor | None, augmentation: Tensor | None = None) -> list[Tensor]:
         embedded = self.label(label) if self.label is not None else None
-        parts = condition(self.time(t), embedded, augmentation, self.augmentation)
-        remat = self.remat and self.training
-        x, beside = self.stem(x), []
+        return condition(self.time(t), embedded, augmentation, self.augmentation)
+
+    def way_down(self, x: Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the bottom gives, then what each stage above it puts beside the way up, from the first."""
+        beside: list[Tensor] = []
         for i, stage in enumerate(self.down):
-            x = stage(x, parts, remat)
+            x = stage(x, parts, self.remat and self.training)
             if i < self.halvings:
                 beside.append(x)
                 x = self.shrink[i](x)
-        for stage, grow in zip(self.up, self.grow, strict=True):
+        return x, *beside
+
+    def way_up(self, x: Tensor, beside: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
+        for stage, grow, other in zip(self.up, self.grow, reversed(beside), strict=True):
             x = grow(nn.functional.interpolate(x, scale_factor=2.0))
-            x = stage(torch.cat([x, beside.pop()], dim=1), parts, remat)
+            x = stage(torch.cat([x, other], dim=1), parts, self.remat and self.training)
         return self.head(silu(self.norm(x)))
 
     def check(self, rows: int, columns: int) -> None:

@@ -57,12 +57,12 @@ class Model(Trainable):
 
     classifies     whether it names the class of a noisy image, and predicts none
     encoder_depth  how many blocks `encode` runs where it is not told, 0 where the model cannot be split
-    deepest        the last block that `tokens_after` may name, 0 where the model cannot be split
-    width          channels of its tokens, 0 where the model cannot be split
+    deepest        the last block that `tokens_after` may name, 0 where there is none
+    width          channels of its tokens, 0 where they are not all as wide
 
     Two more arguments of the call are passed by name, in training alone. `augmentation` (B, entries) is the
     label of an augmentation, of a model that `add_augmentation` was called on. With `tokens_after` a model
-    that can be split gives a pair: the prediction, and the image's tokens after so many blocks, laid out as a
+    with a `deepest` gives a pair: the prediction, and the image's tokens after so many blocks, laid out as a
     map (B, width, rows, columns).
     """
 

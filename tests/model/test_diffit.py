@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from networks import TMSA, images, network, randomized
+
+from dit_exp.types.network import Encoded
 
 T = torch.tensor([900.0, 300.0])
 
@@ -42,9 +45,26 @@ def test_an_image_block_is_a_transformer_beside_the_image():
     torch.testing.assert_close(stage(x, [torch.zeros(2, 1, 16)], remat=False), expected)
 
 
-def test_the_image_model_cannot_be_split():
-    model = network("diffit_cifar")
-    assert (model.encoder_depth, model.deepest) == (0, 0)
+def test_the_way_down_of_the_image_model_is_kept():
+    """Used at once it gives the model's own output; later the first stage brings what has changed."""
+    model, label = randomized(network("diffit_cifar")), torch.tensor([1, 7])
+    assert (model.encoder_depth, model.deepest) == (3, 0)
+    x, later, t, then = images(), images(seed=5), torch.tensor([900.0, 300.0]), torch.tensor([800.0, 200.0])
+    with torch.no_grad():
+        kept = model.encode(x, t, label)
+        assert torch.equal(model.decode(x, t, label, kept), model(x, t, label))
+        bottom, first, second, begun = kept.tensors
+        moved = Encoded(3, (bottom, first + (model.stem(later) - begun), second, model.stem(later)))
+        said = model.decode(later, then, label, kept)
+        assert torch.equal(said, model.decode(later, then, label, moved))
+        assert not torch.allclose(said, model.decode(x, then, label, kept), atol=1e-4)
+        assert model.kept(kept).shape == (2, 4, 64)
+        with pytest.raises(ValueError, match=r"Encode anew where the batch or the image size changes"):
+            model.decode(later[:1], then[:1], label[:1], kept)
+        with pytest.raises(ValueError, match=r"keeps its whole way down, 3 blocks, not 2"):
+            model.encode(x, t, label, depth=2)
+    with pytest.raises(ValueError, match=r"DiffiTImage cannot be run apart"):
+        network("diffit_cifar", stages=1).encode(x, t, label)
 
 
 def test_only_the_first_halving_widens_the_image_model_and_each_skip_is_joined():

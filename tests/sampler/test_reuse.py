@@ -216,7 +216,7 @@ def test_the_batch_may_not_change_between_two_runs():
 @pytest.mark.parametrize(
     ("name", "depth", "text"),
     [
-        ("diffit_cifar", None, r"DiffiTImage cannot be run apart.*Use a model of one stack"),
+        ("diffit_cifar", 2, r"keeps its whole way down, 3 blocks, not 2"),
         ("dit", 5, r"5 blocks cannot be kept of a model that has 4"),
         ("dit", 0, r"0 blocks cannot be kept"),
         ("ddt", 2, r"keeps its whole encoder, model.encoder_depth=3 blocks, not 2"),

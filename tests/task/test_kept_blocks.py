@@ -305,7 +305,7 @@ def test_what_cannot_be_kept_is_refused_before_any_work_is_done(tmp_path, given,
 
 def test_a_model_without_a_first_part_is_refused_when_it_is_built(tmp_path):
     words = ["data=digits", "data.image_size=8", "tracker=none", "metrics=none", "model=diffit_cifar"]
-    cfg, choices = composed([*words, "model.depth=1", "model.width=32", "sampler.reuse=planned"])
+    cfg, choices = composed([*words, "model.stages=1", "model.width=32", "sampler.reuse=planned"])
     with pytest.raises(UserError, match=r"DiffiTImage cannot be run apart.*from the group sampler.reuse"):
         build(cfg, choices, words, tmp_path)
 
