@@ -23,7 +23,7 @@ TRIED = {
 }
 """The first of each three adds no noise on the way, the others do."""
 
-SAMPLES, PIECES = 300, 6
+SAMPLES, PIECES = 500, 5
 
 
 def rows(setting: Setting) -> Iterator[Row]:
