@@ -25,7 +25,7 @@ from dit_exp.alignment.none import NoAlignment
 from dit_exp.augment.none import NoAugmentation
 from dit_exp.autoencoder.convolutional import Convolutional
 from dit_exp.data.latents import Latents
-from dit_exp.device import resolve_device
+from dit_exp.device import keep_freed_memory, resolve_device
 from dit_exp.errors import UserError
 from dit_exp.inherited import ENCODED_BY, MOVABLE, trained_autoencoder, with_checkpoint
 from dit_exp.objective.prediction import Prediction
@@ -113,7 +113,10 @@ def _begin(cfg: DictConfig, run_dir: Path) -> tuple[dict[str, Any], torch.device
     config["run_dir"] = str(run_dir)
     if config["seed"] < 0:
         raise UserError(f"seed={config['seed']} must be 0 or more.")
-    return config, resolve_device(config["device"], parallel.start().local_rank)
+    device = resolve_device(config["device"], parallel.start().local_rank)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return config, device
 
 
 def _tools(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,35 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={device}, but torch sees no CUDA device. Pass device=auto.")
     return resolved
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's mallopt."""
+
+
+def keep_freed_memory() -> bool:
+    """Lets the C library keep what tensors on a CPU let go of, for those of the next step; true where it can.
+
+    glibc hands large pieces back to the system, which clears each page anew: without this a training step of
+    DiT-S/4 takes 4 to 13 % longer and one of DiT-S/2 11 %. The peak is the same. Other C libraries are left
+    as they are.
+    """
+    # No piece is mapped by itself, and the heap is not trimmed unasked.
+    return bool(_of_libc("mallopt", M_MMAP_MAX, 0) and _of_libc("mallopt", M_TRIM_THRESHOLD, -1))
+
+
+def give_back_freed_memory() -> None:
+    """Returns to the system what the C library keeps without use, where it can."""
+    _of_libc("malloc_trim", 0)
+
+
+def _of_libc(name: str, *values: int) -> int:
+    """What a function of the C library answers, 0 where there is no such function."""
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return 0
+    return function(*values)
 
 
 def compiled(network: Callable[..., Any], mode: bool | str) -> Any:

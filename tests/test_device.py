@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from networks import images, network, randomized
 from torch import Tensor, nn
 
-from dit_exp.device import compiled, resolve_device
+from dit_exp.device import compiled, keep_freed_memory, resolve_device
 from dit_exp.errors import UserError
 from dit_exp.guidance.interval import IntervalGuidance
 from dit_exp.objective.v import VelocityPrediction
@@ -15,6 +21,8 @@ from dit_exp.process.flow import Flow
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.sampler.euler import Euler
 from dit_exp.timesteps.uniform import Uniform
+
+PROJECT = Path(__file__).parents[1]
 
 
 class Counted:
@@ -82,3 +90,34 @@ def test_a_device_that_is_none_is_refused():
     with pytest.raises(UserError, match=r"device=gpu is no torch device. Pass auto, cpu, cuda or cuda:N."):
         resolve_device("gpu")
     assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_memory_that_tensors_let_go_of_stays_with_the_process():
+    """In a process of its own, since a setting of the C library is for good."""
+    program = """
+import resource, sys, torch
+from dit_exp.device import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.zeros(16 * 2**20 + 1, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.zeros(2**20)
+given_back, kept_at_all = faults(), keep_freed_memory()
+torch.zeros(16 * 2**20 + 1, dtype=torch.uint8)
+print(given_back, kept_at_all, faults())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT
+    ).stdout.split()
+    if said[1] == "False":
+        pytest.skip("this C library has no such setting")
+    pages = 16 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    assert int(said[0]) > pages > 100 * int(said[2])
+
+
+def test_where_the_c_library_cannot_keep_memory_nothing_is_done(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert keep_freed_memory() is False

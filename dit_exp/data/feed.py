@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from dit_exp.data.resident import ResidentFeed
 from dit_exp.errors import UserError
-from dit_exp.types.data import Batch
+from dit_exp.types.data import Batch, Feed
 
 
 class ShuffledFeed(ABC):
@@ -43,6 +45,14 @@ class ShuffledFeed(ABC):
     @abstractmethod
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches start, start + 1, and so on."""
+
+    def on(self, device: torch.device) -> Feed:
+        """The same batches, gathered on a device that holds all images; refused where they are not stored."""
+        raise UserError(
+            "trainer.resident_data=true holds the training images on the device, and those of this data set "
+            "are decoded as they are asked for. Pass trainer.resident_data=false, or store latents with "
+            "task=cache."
+        )
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
         """The images' numbers in the order of an epoch."""
@@ -95,8 +105,17 @@ class ArrayFeed(ShuffledFeed):
         for index, mirrored in self.positions(start):
             yield self.batch(index, flipped(self.images[index], mirrored))
 
+    def on(self, device: torch.device) -> ResidentFeed:
+        return ResidentFeed([self.images], self.labels, self.positions, flipped_there, device)
+
 
 def flipped(image: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     """Images (B, C, H, W), changed in place: those of `mirrored` (B,) have left and right exchanged."""
     image[mirrored] = image[mirrored][..., ::-1]
     return image
+
+
+def flipped_there(images: Tensor, index: Tensor, mirrored: Tensor) -> Tensor:
+    """Images (N, C, H, W) -> those of `index` (B,), where `mirrored` (B,) with left and right exchanged."""
+    image = images[index]
+    return torch.where(mirrored[:, None, None, None], image.flip(-1), image)

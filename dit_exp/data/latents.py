@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dit_exp.data import header
 from dit_exp.data.feed import ShuffledFeed
+from dit_exp.data.resident import ResidentFeed
 from dit_exp.data.shard import data_offset, mapped
 from dit_exp.errors import UserError
 from dit_exp.types.data import Autoencoder, Batch, DataSet
@@ -156,3 +157,11 @@ class LatentFeed(ShuffledFeed):
         for index, mirrored in self.positions(start):
             drawn = zip(*np.divmod(index, each), mirrored.astype(int), strict=True)
             yield self.batch(index, np.stack([self.shards[s][row, side] for s, row, side in drawn]))
+
+    def on(self, device: torch.device) -> ResidentFeed:
+        return ResidentFeed(self.shards, self.labels, self.positions, sided, device)
+
+
+def sided(latents: Tensor, index: Tensor, mirrored: Tensor) -> Tensor:
+    """Latents (N, 1 or 2, C, h, w) -> those of `index` (B,), the second of a pair where `mirrored` (B,)."""
+    return latents[index, mirrored.long()]

@@ -77,6 +77,7 @@ class Trainer:
         log_every: int = 50,
         sample_every: int = 5000,
         profile: bool = False,
+        resident_data: bool = False,
     ) -> None:
         if max_steps is None and max_epochs is None and max_minutes is None:
             raise ValueError(
@@ -103,7 +104,7 @@ class Trainer:
         self.lr_schedule = Constant() if lr_schedule is None else lr_schedule
         self.checkpoint_every, self.keep, self.resume = checkpoint_every, keep, resume
         self.log_every, self.sample_every, self.profile = log_every, sample_every, profile
-        self.compile_sampling = compile_sampling
+        self.compile_sampling, self.resident_data = compile_sampling, resident_data
 
     def steps(self, data: DataSet) -> int | None:
         """The budget in steps, the smaller of `max_steps` and `max_epochs`; None where there is neither."""
@@ -164,7 +165,8 @@ class Trainer:
             module = strategy.network
             forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
-                feed = data.train(share, seed, here.rank, here.size).batches(state.step)
+                source = data.train(share, seed, here.rank, here.size)
+                feed = (source.on(device) if self.resident_data else source).batches(state.step)
             parallel.largest(0)  # no clock runs while another process is not ready
             pending: list[Step] = []
             saved, spent = state.step, 0.0

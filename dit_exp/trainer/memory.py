@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import torch
 
+from dit_exp.device import give_back_freed_memory
+
 PROCESS = Path("/proc/self")
 
 
@@ -50,6 +52,7 @@ class PeakMemory:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             return
+        give_back_freed_memory()
         try:
             (PROCESS / "clear_refs").write_text("5")  # proc(5): sets VmHWM back
         except OSError:

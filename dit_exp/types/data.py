@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -19,6 +20,13 @@ class Feed(Protocol):
     """Training batches. Batch k is the same whatever was drawn before it, so a run can resume at k."""
 
     def batches(self, start: int = 0) -> Iterator[Batch]: ...
+
+    def on(self, device: torch.device) -> Feed:
+        """The same batches, gathered on a device that holds all images.
+
+        Raises UserError where they are not stored as they are used, or do not fit.
+        """
+        ...
 
 
 class DataSet(Protocol):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dit_exp.data.feed import ArrayFeed
+from dit_exp.data.resident import check_room
 from dit_exp.errors import UserError
 from dit_exp.types.data import Batch
 
@@ -100,3 +101,26 @@ def test_fewer_images_than_a_batch_are_refused():
         "The data has 23 training images, fewer than one batch of 24. "
         "Lower trainer.batch_size or pass more data."
     )
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_batches_from_a_device_that_holds_all_images_are_the_same(flip: bool):
+    """Of two ranks, from the middle of a run."""
+    for rank in range(2):
+        source = feed(5, rank, 2, flip=flip)
+        held = source.on(torch.device("cpu"))
+        for plain, resident in zip(first(source, 9, 3), islice(held.batches(3), 9), strict=True):
+            assert torch.equal(plain.image, resident.image)
+            assert labels(plain) == labels(resident)
+
+
+def test_without_labels_they_have_none_there_either():
+    source = ArrayFeed(np.zeros((4, 3, 2, 2), np.uint8), None, 2, 0, 0, 1, False)
+    assert next(source.on(torch.device("cpu")).batches()).label is None
+
+
+def test_images_that_a_gpu_has_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**31))
+    check_room(2**30, torch.device("cuda"))
+    with pytest.raises(UserError, match=r"take 3.0 GiB, and cuda:1 has 1.0 GiB free.*resident_data=false"):
+        check_room(3 * 2**30, torch.device("cuda:1"))

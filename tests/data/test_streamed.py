@@ -172,6 +172,11 @@ def test_half_of_the_images_are_mirrored(tmp_path: Path):
     assert bool((plain.image[:, 0, 0, 0] == 200).all())
 
 
+def test_images_that_are_decoded_as_they_are_asked_for_are_not_held_on_a_device(zoo: Path):
+    with pytest.raises(UserError, match=r"trainer.resident_data=true .* task=cache"):
+        Folder(str(zoo), image_size=8).train(2, 0).on(torch.device("cpu"))
+
+
 def test_only_the_batches_ahead_are_decoded(zoo: Path, monkeypatch: pytest.MonkeyPatch):
     decoded, lock, decode = [], threading.Lock(), streamed.decode
 

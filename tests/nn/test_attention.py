@@ -1,4 +1,4 @@
-"""Attention's own backward pass gives the gradients of torch's."""
+"""Attention's own products give the answer and the gradients of torch's kernel."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def gradients(function, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[
     return torch.autograd.grad(function(*leaves), leaves, grad)
 
 
+def answer_and_gradients(function, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    return function(q, k, v), *gradients(function, q, k, v, grad)
+
+
 def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
@@ -43,7 +47,8 @@ def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_in_float32_it_is_that_of_torch(shape: tuple[int, int, int, int]):
     given = heads(shape, torch.float32)
-    for own, expected in zip(gradients(Short.apply, *given), gradients(torchs, *given), strict=True):
+    both = (answer_and_gradients(form, *given) for form in (Short.apply, torchs))
+    for own, expected in zip(*both, strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -51,12 +56,28 @@ def test_in_float32_it_is_that_of_torch(shape: tuple[int, int, int, int]):
 def test_in_bfloat16_it_errs_no_more_than_that_of_torch(shape: tuple[int, int, int, int]):
     given = heads(shape, torch.bfloat16)
     exact = gradients(torchs, *(x.double() for x in given))
-    assert torch.equal(attention(*given[:3]), torchs(*given[:3]))
     for own, theirs, true in zip(gradients(attention, *given), gradients(torchs, *given), exact, strict=True):
         assert own.dtype == torch.bfloat16
         error, bound = ((x.double() - true).norm() / true.norm() for x in (own, theirs))
         assert error < 0.004  # half of bfloat16's last place
         assert error <= 1.01 * bound
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_in_bfloat16_the_answer_errs_by_less_than_half_of_its_last_place(shape: tuple[int, int, int, int]):
+    q, k, v, _ = heads(shape, torch.bfloat16)
+    answer, exact = attention(q, k, v), torchs(*(x.double() for x in (q, k, v)))
+    assert answer.dtype == torch.bfloat16
+    assert (answer - exact).norm() / exact.norm() < 2**-8
+
+
+def test_autocast_leaves_the_products_that_weigh_tokens_in_float32():
+    """Queries and keys whose products need more than bfloat16's eight bits."""
+    q, k = (torch.full((1, 1, 1, 16), 1.0, dtype=torch.bfloat16) for _ in range(2))
+    k = torch.cat([64 * k, 64.25 * k], dim=2)
+    v = torch.tensor([0.0, 1.0], dtype=torch.bfloat16).view(1, 1, 2, 1).expand(1, 1, 2, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(attention(q, k, v), torchs(q, k, v))
 
 
 def test_only_short_sequences_in_bfloat16_take_it():
@@ -97,5 +118,6 @@ def test_of_an_empty_batch_it_is_empty():
 def test_compiled_it_gives_the_same():
     given = heads((4, 2, 16, 16), torch.bfloat16)
     fast = torch.compile(attention, backend="aot_eager", fullgraph=True)
-    for own, expected in zip(gradients(fast, *given), gradients(attention, *given), strict=True):
+    both = (answer_and_gradients(form, *given) for form in (fast, attention))
+    for own, expected in zip(*both, strict=True):
         assert torch.equal(own, expected)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 
-from dit_exp.nn.mlp import SwiGLU, gelu
+from dit_exp.nn.mlp import Mlp, SwiGLU, gelu
 from dit_exp.nn.norm import RMSNorm
 from dit_exp.nn.patch import fold, patchify
 from dit_exp.nn.position import resized
@@ -34,6 +36,26 @@ def test_gelu_is_torchs_whether_compiled_or_not(dtype: torch.dtype, tolerance: f
         torch.testing.assert_close(
             torch.autograd.grad(said.sum(), x)[0], slope, rtol=tolerance, atol=tolerance
         )
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
+def test_an_mlp_without_gradients_says_the_same_in_bfloat16_and_nearer_to_the_truth():
+    torch.manual_seed(0)
+    mlp, x = Mlp(32, 4.0), drawn(2, 5, 32)
+
+    def said(gradients: bool) -> torch.Tensor:
+        with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=torch.bfloat16):
+            return mlp(x).detach()
+
+    with mock.patch("dit_exp.nn.mlp.gelu", wraps=gelu) as plain:
+        together = said(gradients=False)
+        assert not plain.called
+        apart = said(gradients=True)
+        assert plain.called
+    exact = mlp.double()(x.double()).detach()
+    errors = [float((v - exact).norm() / exact.norm()) for v in (together, apart)]
+    assert errors[0] < errors[1] < 2**-7
+    assert together.dtype == apart.dtype == torch.bfloat16
 
 
 def test_rms_norm_equals_timm():

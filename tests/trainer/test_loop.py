@@ -156,6 +156,12 @@ def test_a_profile_is_written_beside_the_run_and_changes_nothing(tmp_path: Path)
     assert not (tmp_path / "plain" / "profile.txt").exists()
 
 
+def test_a_run_whose_images_lie_on_the_device_is_the_same_run(tmp_path: Path):
+    plain, _ = fit(tmp_path / "plain")
+    resident, _ = fit(tmp_path / "resident", resident_data=True)
+    assert_same(plain.model.state_dict(), resident.model.state_dict())
+
+
 def test_what_the_objective_learns_is_trained_and_resumed_too(tmp_path: Path):
     def learning() -> VelocityPrediction:
         return VelocityPrediction(Flow(), Importance(bins=4, history=2), Uncertainty(channels=4))
