@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from itertools import count
+from pathlib import Path
+
 import pytest
 import torch
 
 from benchmarks import peers
-from benchmarks.paired import Setting
+from benchmarks.apart import Apart
+from benchmarks.paired import Job, Setting
 from benchmarks.peers import (
     CLASSES,
     TINY,
@@ -92,9 +97,35 @@ def test_without_a_gpu_its_rows_are_there_and_say_that_they_are_not_measured():
     assert min(tiny.value) > 0
 
 
+@pytest.mark.system  # two processes start
 def test_ours_and_torchs_default_optimizers_take_the_same_steps():
-    [row] = optimizer.rows(Setting(CPU, rounds=3, quick=True))  # which compares the weights at its end
-    assert row.benchmark == "optimizer"
+    found = list(optimizer.rows(Setting(CPU, rounds=3, quick=True)))  # which compares the weights at its end
+    assert [(row.benchmark, row.reach) for row in found] == [("optimizer", 5.0), ("optimizer", None)]
+
+
+@pytest.mark.system  # a process starts
+def test_a_job_apart_is_made_and_done_over_there_and_its_failure_is_told(tmp_path: Path):
+    with Apart(appending, tmp_path / "said") as job:
+        job()
+        job()
+        with pytest.raises(AssertionError, match="The process of a job ended"):
+            job()
+    *lines, _ = (tmp_path / "said").read_text().split("\n")
+    assert len(lines) == 3  # one of them as the `with` began
+    assert set(lines) != {str(os.getpid())}
+
+
+def appending(path: Path) -> Job:
+    """Writes the number of its process; the fourth time it fails."""
+    times = count()
+
+    def job() -> None:
+        if next(times) == 3:
+            raise RuntimeError("as asked")
+        with path.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    return job
 
 
 def test_an_epoch_of_ours_and_of_torchvisions_reach_the_same_range():
