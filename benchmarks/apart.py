@@ -14,7 +14,7 @@ from benchmarks.paired import Job
 
 
 class Apart:
-    """Called, it does the job there and waits for its end. For a `with`, whose end ends the process.
+    """Called, it does the job there and gives what that gives. `end`, or that of a `with`, ends the process.
 
     make  builds the job from the arguments, over there; a function of a module, since it is sent by name
     """
@@ -31,16 +31,19 @@ class Apart:
         self()
         return self
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         try:
             self.pipe.send(True)
-            self.pipe.recv()
+            return self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise AssertionError("The process of a job ended; what it said stands above.") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
         self.process.terminate()
         self.process.join()
 
@@ -49,5 +52,4 @@ def _serve(pipe: Connection, threads: int, make: Callable[..., Job], arguments: 
     torch.set_num_threads(threads)
     job = make(*arguments)
     while pipe.recv():
-        job()
-        pipe.send(True)
+        pipe.send(job())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import alternatives
+from benchmarks.forms.kind import Kind
 from benchmarks.paired import Setting
 
 TINY = Setting(torch.device("cpu"), rounds=1, quick=True)
@@ -20,11 +21,11 @@ TINY = Setting(torch.device("cpu"), rounds=1, quick=True)
 def test_every_kind_has_a_row_for_each_of_its_forms():
     lines = [line.split(" | ") for line in alternatives.rows(TINY)]
     assert [cells[-1] for cells in lines].count("in use |") == len(alternatives.KINDS)
-    assert len(lines) == 3 + 3 + 2 + 2 + 3 + 2 + 3 + 3
+    assert len(lines) == 3 + 3 + 2 + 2 + 2 + 2 + 3 + 2 + 2 + 2 + 3 + 3
 
 
 def test_a_form_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch):
     forms = {"right": lambda: torch.ones(2), "wrong": lambda: torch.tensor([1.0, 1.1])}
-    monkeypatch.setattr(alternatives, "KINDS", [lambda _: alternatives.Kind("a sum", forms, 1e-4)])
+    monkeypatch.setattr(alternatives, "KINDS", [lambda _: Kind("a sum", forms, 1e-4)])
     with pytest.raises(AssertionError, match="not close"):
         list(alternatives.rows(TINY))
