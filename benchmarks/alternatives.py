@@ -2,18 +2,19 @@
 
 Prints a markdown table: milliseconds of each form, and how many times as fast as that the form in use is. The
 forms of one kind are taken in turn (benchmarks/paired.py). Measure on an idle machine.
-Run: python -m benchmarks.alternatives [--rounds N] [--quick]
+Run: python -m benchmarks.alternatives [--rounds N] [--only KIND ...] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from benchmarks.forms import blocks, scores, training
+from benchmarks.forms.kind import Kind
 from benchmarks.paired import Setting, interleaved, ratios
 
 KINDS = (
@@ -23,9 +24,9 @@ KINDS = (
 )  # fmt: skip
 
 
-def rows(setting: Setting) -> Iterator[str]:
+def rows(setting: Setting, kinds: Sequence[Callable[[Setting], Kind]]) -> Iterator[str]:
     """Lines of the table. Raises AssertionError where a form computes something else."""
-    for make in KINDS:
+    for make in kinds:
         kind = make(setting)
         try:
             expected, *others = (job() for job in kind.forms.values())
@@ -45,9 +46,14 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11, help="rounds that count, after one that does not")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: the figures mean nothing")
+    named = {make.__name__: make for make in KINDS}
+    parser.add_argument(
+        "--only", nargs="+", choices=named, default=[*named], metavar="KIND", help=", ".join(named)
+    )
     given = parser.parse_args(words)
     print("| what | form | ms | times the time of the form in use |\n|---|---|---|---|", flush=True)
-    for line in rows(Setting(torch.device("cpu"), given.rounds, given.quick)):
+    setting = Setting(torch.device("cpu"), given.rounds, given.quick)
+    for line in rows(setting, [named[name] for name in given.only]):
         print(line, flush=True)
 
 

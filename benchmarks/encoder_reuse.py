@@ -5,7 +5,7 @@ others, how often the first blocks are run, the time of an image, how many times
 nothing, the run's leading score, and how far the samples are from those of the same noise without keeping, as
 a share of their norm. All ways draw each piece of images by turns, in an order that turns too; times are
 medians over pieces, the first of which is thrown away.
-Run: python -m benchmarks.encoder_reuse RUN_DIR [--images N] [--batch-size B] [--quick] [KEY=VALUE ...]
+Run: python -m benchmarks.encoder_reuse RUN_DIR [--images N] [--batch-size B] [--ratios R,R] [KEY=VALUE ...]
 Say, with the run's own sampler in another number of steps: ... RUN_DIR sampler.steps=100
 """
 
@@ -127,6 +127,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--images", type=int, help="to draw in each way; metrics.num_samples")
     parser.add_argument("--batch-size", type=int, default=250, help="images drawn at once")
     parser.add_argument("--depth", type=int, help="blocks that are kept; the model's encoder_depth")
+    parser.add_argument("--ratios", help="at what shares of evaluations they are kept: 0.5,0.8")
     parser.add_argument("--quick", action="store_true", help="few images, and no score")
     given = parser.parse_intermixed_args(words)
     line = ["sampler.reuse=none", *given.overrides, *(["metrics=none"] if given.quick else [])]
@@ -136,7 +137,10 @@ def main(words: list[str]) -> None:
         if not count:
             parser.error("The run has metrics=none: pass --images N, or metrics=offline.")
         batch_size = min(given.batch_size, max(1, count // 2) if given.quick else count)
-        found = measure(parts, RATIOS[:3:2] if given.quick else RATIOS, count, batch_size, given.depth)
+        ratios = RATIOS[:3:2] if given.quick else RATIOS
+        if given.ratios is not None:
+            ratios = tuple(map(float, given.ratios.split(",")))
+        found = measure(parts, ratios, count, batch_size, given.depth)
         kinds = ("model", "process", "objective", "sampler", "grid", "guidance")
         print(", ".join(f"{kind}={parts.choices[kind]}" for kind in kinds) + f", device={parts.device}\n")
         print(table(found, count, batch_size))
