@@ -51,14 +51,15 @@ class Way:
 
 
 def ways(parts: Parts, ratios: tuple[float, ...], depth: int | None) -> list[Way]:
-    """Keeping nothing, then each ratio evenly and by plan; each with metrics of its own."""
+    """Keeping nothing, then each ratio evenly, by plan and by forecast; each with metrics of its own."""
+    from dit_exp.sampler.reuse.forecast import Forecast
     from dit_exp.sampler.reuse.none import NoReuse
     from dit_exp.sampler.reuse.planned import Planned
     from dit_exp.sampler.reuse.uniform import Uniform
     from dit_exp.task.generate import trajectory
     from dit_exp.task.reuse import plan_of
 
-    kinds = [("uniform", Uniform), ("planned", Planned)]
+    kinds = [("uniform", Uniform), ("planned", Planned), ("forecast", Forecast)]
     chosen = [(0.0, "none", NoReuse())]
     chosen += [(ratio, name, kind(ratio, depth)) for ratio in ratios for name, kind in kinds]
     found = []

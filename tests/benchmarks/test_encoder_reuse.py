@@ -52,16 +52,17 @@ def test_each_way_draws_the_same_images_and_is_measured_against_keeping_nothing(
     none, *kept = found = encoder_reuse.measure(parts, (0.0, 0.5, 0.87), 5, 2, None)
     assert [(way.ratio, way.name, way.encoder_evaluations) for way in found] == [
         (0.0, "none", 8),
-        (0.0, "uniform", 8), (0.0, "planned", 8),
-        (0.5, "uniform", 4), (0.5, "planned", 4),
-        (0.87, "uniform", 1), (0.87, "planned", 1),
+        (0.0, "uniform", 8), (0.0, "planned", 8), (0.0, "forecast", 8),
+        (0.5, "uniform", 4), (0.5, "planned", 4), (0.5, "forecast", 4),
+        (0.87, "uniform", 1), (0.87, "planned", 1), (0.87, "forecast", 1),
     ]  # fmt: skip
     assert all(len(way.distance) == 5 and len(way.seconds) == 3 for way in found)
-    assert all(set(way.distance) == {0.0} for way in (none, *kept[:2]))
-    assert all(min(way.distance) > 0 for way in kept[2:])
+    assert all(set(way.distance) == {0.0} for way in (none, *kept[:3]))
+    assert all(min(way.distance) > 0 for way in kept[3:])
     assert kept[0].score == none.score
-    assert kept[2].score != none.score
-    assert kept[4].distance == kept[5].distance  # one run, wherever it is placed, is the first evaluation
+    assert kept[3].score != none.score
+    # One run, wherever it is placed, is the first evaluation, and no line goes through it.
+    assert kept[6].distance == kept[7].distance == kept[8].distance
 
 
 def test_times_are_medians_of_pairs_without_the_first_piece():
@@ -86,10 +87,10 @@ def test_the_command_prints_a_table(run_dir, tmp_path, capsys):
     rows = re.findall(r"^\| ([\d.]+) \| (\w+) \| (\d of 4) \|", out, re.MULTILINE)
     assert rows == [
         ("0", "none", "4 of 4"),
-        ("0.5", "uniform", "2 of 4"), ("0.5", "planned", "2 of 4"),
-        ("0.75", "uniform", "1 of 4"), ("0.75", "planned", "1 of 4"),
+        ("0.5", "uniform", "2 of 4"), ("0.5", "planned", "2 of 4"), ("0.5", "forecast", "2 of 4"),
+        ("0.75", "uniform", "1 of 4"), ("0.75", "planned", "1 of 4"), ("0.75", "forecast", "1 of 4"),
     ]  # fmt: skip
-    assert out.count("not measured") == 5
+    assert out.count("not measured") == 7
 
 
 def test_a_run_without_a_metric_needs_a_number_of_images(run_dir, capsys):

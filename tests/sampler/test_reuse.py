@@ -11,7 +11,8 @@ import torch
 from networks import NETWORKS, STACKS, images, network, randomized
 from torch import Tensor, nn
 
-from dit_exp.sampler.reuse.network import Kept, Watched, following, likeness
+from dit_exp.sampler.reuse.forecast import Forecast
+from dit_exp.sampler.reuse.network import Kept, Run, Watched, ahead, following, likeness
 from dit_exp.sampler.reuse.none import NoReuse
 from dit_exp.sampler.reuse.plan import Plan, best
 from dit_exp.sampler.reuse.planned import Planned
@@ -70,7 +71,7 @@ def test_uniform_runs_are_spread_evenly_where_their_number_does_not_divide():
     assert {b - a for a, b in itertools.pairwise(runs)} == {8, 9}
 
 
-@pytest.mark.parametrize("make", [Uniform, Planned])
+@pytest.mark.parametrize("make", [Uniform, Planned, Forecast])
 @pytest.mark.parametrize("total", [20, 100, 250])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.67, 0.75, 0.8, 0.87])
 def test_exactly_the_share_that_is_asked_for_is_kept(make, total: int, ratio: float):
@@ -307,3 +308,54 @@ def test_kept_blocks_outlive_the_memory_of_a_cuda_graph(name: str, monkeypatch: 
     kept = Kept(model, plan, "reduce-overhead")
     said = walk(lambda *args: kept(*args).clone())
     assert all(torch.equal(a, b) for a, b in zip(said, wanted, strict=True))
+
+
+def of_times(tensors: list[Tensor], times: list[float]) -> Run:
+    return Run(Encoded(1, tuple(tensors)), torch.tensor(times))
+
+
+def test_what_changes_evenly_over_time_is_forecast_exactly():
+    """Each image at times of its own, and tensors of any number of axes."""
+    slope = [torch.randn(2, 3, 4), torch.randn(2, 5)]
+
+    def at(times: list[float]) -> Run:
+        t = torch.tensor(times)
+        return of_times([7 + s * t.view(-1, *[1] * (s.ndim - 1)) for s in slope], times)
+
+    said = ahead(at([600.0, 500.0]), at([800.0, 900.0]), torch.tensor([450.0, 100.0]))
+    for own, true in zip(said.tensors, at([450.0, 100.0]).encoded.tensors, strict=True):
+        torch.testing.assert_close(own, true, rtol=1e-5, atol=1e-3)
+
+
+def test_without_two_runs_of_one_batch_at_two_times_the_last_is_kept():
+    latest = of_times([torch.ones(2, 3)], [500.0, 500.0])
+    t = torch.tensor([400.0, 400.0])
+    assert ahead(latest, None, t) is latest.encoded
+    assert ahead(latest, of_times([torch.zeros(1, 3)], [600.0]), t) is latest.encoded
+    same = ahead(latest, of_times([torch.zeros(2, 3)], [500.0, 500.0]), t)
+    assert torch.equal(same.tensors[0], torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_forecast_is_decoded_between_runs_and_the_runs_are_the_model(name: str):
+    """Runs at 900, 700 and 300: at 500 the state is on the line through the first two, at 100 the last two."""
+    model = randomized(network(name)).eval()
+    plan = Forecast(0.4).plan(lambda: [2] * 5, never)._replace(runs=(0, 1, 3))
+    assert plan.ahead
+    said, whole = walk(Kept(model, plan)), walk(model)
+    for i in plan.runs:
+        assert torch.equal(said[i], whole[i])
+
+    def run(i: int) -> Run:
+        t = torch.full((2,), TIMES[i])
+        return Run(model.encode(images(count=2, seed=2 + i), t, LABEL), t)
+
+    with torch.no_grad():
+        for i, (latest, earlier) in {2: (1, 0), 4: (3, 1)}.items():
+            t = torch.full((2,), TIMES[i])
+            state = ahead(run(latest), run(earlier), t)
+            expected = model.decode(images(count=2, seed=2 + i), t, LABEL, state)
+            torch.testing.assert_close(said[i], expected)
+            assert not torch.allclose(
+                said[i], model.decode(images(count=2, seed=2 + i), t, LABEL, run(latest).encoded)
+            )

@@ -101,12 +101,12 @@ def test_none_and_a_run_at_every_evaluation_are_the_network_bit_for_bit(tmp_path
     images = drawn(plain)
     [x] = deque(trajectory(plain, plain.model, range(4)), maxlen=1)
     assert torch.equal(images, decode(plain, x))
-    for choice in ("uniform", "planned"):
+    for choice in ("uniform", "planned", "forecast"):
         words = [f"sampler.reuse={choice}", "sampler.reuse.ratio=0"]
         assert torch.equal(drawn(parts(tmp_path / choice, *MODELS[model], guidance, *words)), images)
 
 
-@pytest.mark.parametrize("choice", ["uniform", "planned"])
+@pytest.mark.parametrize("choice", ["uniform", "planned", "forecast"])
 def test_keeping_changes_the_images_and_is_the_same_each_time(tmp_path, choice):
     words = [*DIT, f"sampler.reuse={choice}", "sampler.reuse.ratio=0.5"]
     images = drawn(parts(tmp_path / "a", *words))

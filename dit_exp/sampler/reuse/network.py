@@ -6,7 +6,7 @@ asked, and is made anew for each trajectory.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,27 @@ def following(model: nn.Module, plan: Plan | None, compile: bool | str = False) 
     return compiled(model, compile) if plan is None else Kept(cast(Model, model), plan, compile)
 
 
+class Run(NamedTuple):
+    """What the first blocks gave, and when: t (B,)."""
+
+    encoded: Encoded
+    t: Tensor
+
+
+def ahead(latest: Run, earlier: Run | None, t: Tensor) -> Encoded:
+    """What the first blocks would give at t (B,), on the line through two runs; after one, what that gave.
+
+    A run of another batch is none, and two at one time are no line.
+    """
+    if earlier is None or len(earlier.t) != len(t):
+        return latest.encoded
+    gap = latest.t - earlier.t
+    steps = torch.where(gap == 0, 0, (t - latest.t) / gap)
+    pairs = zip(latest.encoded.tensors, earlier.encoded.tensors, strict=True)
+    tensors = (new + steps.view(-1, *[1] * (new.ndim - 1)) * (new - old) for new, old in pairs)
+    return latest.encoded._replace(tensors=tuple(tensors))
+
+
 class Kept(nn.Module):
     """(x_t, t, label) -> prediction, with the first blocks run where the plan says so and not otherwise."""
 
@@ -33,16 +54,19 @@ class Kept(nn.Module):
         # Not the whole of it: a count of evaluations is a constant to a compiler, and new each time.
         self.encode, self.decode = compiled(model.encode, compile), compiled(model.decode, compile)
         self.compiled = compile is not False
-        self.asked = 0
-        self.encoded: Encoded | None = None
+        self.asked, self.ahead = 0, plan.ahead
+        self.latest: Run | None = None
+        self.earlier: Run | None = None
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        if self.asked in self.runs:
-            self.encoded = None  # before the next is made, so that there are never two
-            self.encoded = self.own(self.encode(x, t, label, self.depth))
+        if runs := self.asked in self.runs:
+            # Before the next is made, so that no more are held than are needed.
+            self.earlier, self.latest = self.latest if self.ahead else None, None
+            self.latest = Run(self.own(self.encode(x, t, label, self.depth)), t)
         self.asked += 1
-        assert self.encoded is not None  # evaluation 0 is a run
-        return self.decode(x, t, label, self.encoded)
+        assert self.latest is not None  # evaluation 0 is a run
+        encoded = self.latest.encoded if runs else ahead(self.latest, self.earlier, t)
+        return self.decode(x, t, label, encoded)
 
     def own(self, encoded: Encoded) -> Encoded:
         """The same in memory of its own: what a CUDA graph gives lies where its next replay writes."""

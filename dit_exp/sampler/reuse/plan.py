@@ -19,10 +19,12 @@ from dit_exp.types.network import Model
 class Plan(NamedTuple):
     """runs   the evaluations, counted from 0, at which the first blocks are run; 0 is among them
     depth  how many blocks those are, None for the model's own `encoder_depth`
+    ahead  whether what they gave is carried on over time, along the line through the last two runs
     """
 
     runs: tuple[int, ...]
     depth: int | None
+    ahead: bool = False
 
 
 Alike = Callable[[int | None, int], Tensor]
