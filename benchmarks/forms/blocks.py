@@ -63,11 +63,29 @@ def attentions(setting: Setting) -> Kind:
         return passes
 
     forms = {
-        "products in float32, which are made again": job(attention),
+        "torch's, back by products in float32": job(attention),
         "torch's": job(scaled_dot_product_attention),
         "products in float32, which keep what they made": job(plain),
     }
     return Kind(f"attention of {images} images of {tokens} tokens, bf16, there and back", forms, 0.05)
+
+
+def answers(setting: Setting) -> Kind:
+    """The same where no gradient is wanted, compiled as when images are drawn."""
+    size, images = (TINY, 2) if setting.quick else (S4, 16)
+    shape = (images, (size.side // size.patch) ** 2, 3, size.heads, size.width // size.heads)
+    together = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def job(form: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Job:
+        def tokens(together: Tensor) -> Tensor:
+            q, k, v = together.permute(2, 0, 3, 1, 4)
+            return form(q, k, v).transpose(1, 2).flatten(2)
+
+        fast = compiled(tokens, True)
+        return torch.no_grad()(lambda: fast(together).float().norm(dim=-1))
+
+    forms = {"products": job(attention), "torch's": job(scaled_dot_product_attention)}
+    return Kind(f"attention of {images} images, bf16, compiled, forwards alone", forms, 0.05)
 
 
 def gelus(setting: Setting) -> Kind:

@@ -338,7 +338,7 @@ def test_without_two_runs_of_one_batch_at_two_times_the_last_is_kept():
 
 @pytest.mark.parametrize("name", STACKS)
 def test_a_forecast_is_decoded_between_runs_and_the_runs_are_the_model(name: str):
-    """Runs at 900, 700 and 300: at 500 the state is on the line through the first two, at 100 the last two."""
+    """Runs at 900, 700 and 300: at 500 on the line through the first two, at 100 through the last two."""
     model = randomized(network(name)).eval()
     plan = Forecast(0.4).plan(lambda: [2] * 5, never)._replace(runs=(0, 1, 3))
     assert plan.ahead
