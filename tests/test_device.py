@@ -100,7 +100,7 @@ from dit_exp.device import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(8):
+    for _ in range(32):
         torch.zeros(16 * 2**20 + 1, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -115,7 +115,8 @@ print(given_back, kept_at_all, faults())
     if said[1] == "False":
         pytest.skip("this C library has no such setting")
     pages = 16 * 2**20 // os.sysconf("SC_PAGE_SIZE")
-    assert int(said[0]) > pages > 100 * int(said[2])
+    # Each piece anew at first; then that of a few at most, where the system has taken pages back by itself.
+    assert int(said[0]) >= 32 * pages > 8 * int(said[2])
 
 
 def test_where_the_c_library_cannot_keep_memory_nothing_is_done(monkeypatch: pytest.MonkeyPatch):
