@@ -93,20 +93,20 @@ def test_a_device_that_is_none_is_refused():
 
 
 def test_memory_that_tensors_let_go_of_stays_with_the_process():
-    """In a process of its own, since a setting of the C library is for good."""
+    """In a process of its own, since a setting of the C library is for good; of a size that is always mapped."""
     program = """
 import resource, sys, torch
 from dit_exp.device import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(32):
-        torch.zeros(16 * 2**20 + 1, dtype=torch.uint8)
+    for _ in range(16):
+        torch.zeros(40 * 2**20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.zeros(2**20)
 given_back, kept_at_all = faults(), keep_freed_memory()
-torch.zeros(16 * 2**20 + 1, dtype=torch.uint8)
+faults()  # the heap grows to what is needed
 print(given_back, kept_at_all, faults())
 """
     said = subprocess.run(
@@ -114,9 +114,9 @@ print(given_back, kept_at_all, faults())
     ).stdout.split()
     if said[1] == "False":
         pytest.skip("this C library has no such setting")
-    pages = 16 * 2**20 // os.sysconf("SC_PAGE_SIZE")
-    # Each piece anew at first; then that of a few at most, where the system has taken pages back by itself.
-    assert int(said[0]) >= 32 * pages > 8 * int(said[2])
+    pages = 40 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    # Each piece anew at first; then that of a few at most, should the system take pages back by itself.
+    assert int(said[0]) >= 16 * pages > 4 * int(said[2])
 
 
 def test_where_the_c_library_cannot_keep_memory_nothing_is_done(monkeypatch: pytest.MonkeyPatch):
