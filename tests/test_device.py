@@ -93,7 +93,7 @@ def test_a_device_that_is_none_is_refused():
 
 
 def test_memory_that_tensors_let_go_of_stays_with_the_process():
-    """In a process of its own, since a setting of the C library is for good; of a size that is always mapped."""
+    """In a process of its own, since the setting is for good; of a size that is always mapped."""
     program = """
 import resource, sys, torch
 from dit_exp.device import keep_freed_memory
