@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dit_exp.data.resident import ResidentFeed
 from dit_exp.errors import UserError
-from dit_exp.types.data import Batch, Feed
+from dit_exp.types.data import Batch, Batches
 
 
 class ShuffledFeed(ABC):
@@ -46,7 +46,7 @@ class ShuffledFeed(ABC):
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches start, start + 1, and so on."""
 
-    def on(self, device: torch.device) -> Feed:
+    def on(self, device: torch.device) -> Batches:
         """The same batches, gathered on a device that holds all images; refused where they are not stored."""
         raise UserError(
             "trainer.resident_data=true holds the training images on the device, and those of this data set "

@@ -16,12 +16,16 @@ class Batch(NamedTuple):
     label: Tensor | None
 
 
-class Feed(Protocol):
+class Batches(Protocol):
     """Training batches. Batch k is the same whatever was drawn before it, so a run can resume at k."""
 
     def batches(self, start: int = 0) -> Iterator[Batch]: ...
 
-    def on(self, device: torch.device) -> Feed:
+
+class Feed(Batches, Protocol):
+    """Training batches from images that may be held on a device."""
+
+    def on(self, device: torch.device) -> Batches:
         """The same batches, gathered on a device that holds all images.
 
         Raises UserError where they are not stored as they are used, or do not fit.
