@@ -75,4 +75,4 @@ def rows(setting: Setting) -> Iterator[Row]:
     times = interleaved({"ours": our_update(mine), PEER: their_update(other)}, setting)
     for a, b in zip(mine.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    yield compared(times, "ours", PEER, "optimizer", f"{work}, freed memory kept")
+    yield compared(times, "ours", PEER, "optimizer", f"{work}, freed memory kept", REACH)
