@@ -115,6 +115,12 @@ class Cluster:
         done = subprocess.run(command, env=os.environ | self.env, capture_output=True, text=True, check=True)
         return done.stdout
 
+    def clear(self) -> None:
+        """Ends the jobs that are left, with processes that do not answer."""
+        if self.output("squeue", "-h"):
+            self.output("scancel", "--user=root")
+            self._until(lambda: not self.output("squeue", "-h"), "empty queue")
+
     def stop(self) -> None:
         subprocess.run(
             ["scancel", "--user=root"], env=os.environ | self.env, check=False, capture_output=True

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
+@pytest.fixture
+def slurm(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, which a test that fails leaves empty for the next one."""
+    yield cluster
+    cluster.clear()
+
+
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes of a real Slurm. Its folder lies high up, since a socket's path has a limit."""
     if os.geteuid() != 0:
         pytest.skip("a cluster of its own is started by root")

@@ -162,8 +162,8 @@ def environment(pid: str | int) -> dict[str, str]:
 
 
 def ticks_worked(pid: int) -> int:
-    """Processor time of a process, in the system's ticks."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Processor time of a process's first thread, in the system's ticks. Gloo's thread polls all the time."""
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:13])
 
 
