@@ -17,7 +17,8 @@ from benchmarks.paired import Job, Setting
 from benchmarks.peers import S4, TINY
 from dit_exp.device import compiled
 from dit_exp.nn.attention import attention
-from dit_exp.nn.mlp import gelu, linear_gelu
+from dit_exp.nn.linear import Linear
+from dit_exp.nn.mlp import gelu
 from dit_exp.nn.relative import RelativeBias
 from dit_exp.types.network import TokenGrid
 
@@ -63,9 +64,9 @@ def attentions(setting: Setting) -> Kind:
         return passes
 
     forms = {
-        "torch's, back by products in float32": job(attention),
+        "products, the weights in float32": job(attention),
         "torch's": job(scaled_dot_product_attention),
-        "products in float32, which keep what they made": job(plain),
+        "products in float32": job(plain),
     }
     return Kind(f"attention of {images} images of {tokens} tokens, bf16, there and back", forms, 0.05)
 
@@ -111,18 +112,35 @@ def gelus(setting: Setting) -> Kind:
 def products(setting: Setting) -> Kind:
     """The first half of an MLP, eager, where no gradient is wanted."""
     rows, width = (2, 64) if setting.quick else (1024, S4.width)
-    linear, g = nn.Linear(width, 4 * width), torch.Generator().manual_seed(0)
+    linear, g = Linear(width, 4 * width), torch.Generator().manual_seed(0)
     x = torch.randn(rows, width, generator=g)
 
-    def job(form: Callable[[nn.Linear, Tensor], Tensor]) -> Job:
+    def job(form: Callable[[Tensor], Tensor]) -> Job:
         def product() -> Tensor:
             with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-                return form(linear, x).float().norm(dim=-1)
+                return form(x).float().norm(dim=-1)
 
         return product
 
-    forms = {"together": job(linear_gelu), "one after the other": job(lambda linear, x: gelu(linear(x)))}
+    forms = {"together": job(linear.gelu), "one after the other": job(lambda x: gelu(linear(x)))}
     return Kind(f"product of {rows} x {width} x {4 * width} with GELU, bf16, eager", forms, 0.01)
+
+
+def linears(setting: Setting) -> Kind:
+    """Both passes of the first linear layer of an MLP."""
+    rows, width = (2, 64) if setting.quick else (2048, S4.width)
+    linear, g = Linear(width, 4 * width), torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(rows, n, generator=g) for n in (width, 4 * width))
+    x.requires_grad_()
+
+    def job(form: Callable[[nn.Linear, Tensor], Tensor]) -> Job:
+        def passes() -> Tensor:
+            return torch.cat(torch.autograd.grad(form(linear, x), (x, linear.weight), grad)).norm(dim=-1)
+
+        return passes
+
+    forms = {"oneDNN, a weight's gradient by MKL": job(Linear.forward), "MKL": job(nn.Linear.forward)}
+    return Kind(f"linear layer of {rows} x {width} x {4 * width}, fp32, there and back", forms, 1e-4)
 
 
 def windows(setting: Setting) -> Kind:

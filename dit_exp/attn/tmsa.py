@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from dit_exp.nn.heads import Heads
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.relative import RelativeBias
 from dit_exp.types.network import SpatialAttention, TokenGrid
 
@@ -38,7 +39,7 @@ class TimeDependentAttention(Heads, SpatialAttention):
         if extent < 1 or (window is not None and window < 1):
             raise ValueError(f"attn.window={window} and attn.extent={extent} must be at least 1.")
         self.window, self.takes_appended = window, window is None
-        self.of_condition = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.of_condition = Linear(width, 3 * width, bias=qkv_bias)
         self.bias = RelativeBias(heads, extent)
 
     def check(self, grid: TokenGrid) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from dit_exp.nn.linear import Linear
 from dit_exp.types.network import Conditioning, Modulation
 
 
@@ -19,8 +20,8 @@ class AdaLNZero(Conditioning):
 
     def __init__(self, width: int, depth: int, final: bool = True) -> None:
         super().__init__(width, depth, final)
-        self.blocks = nn.ModuleList(nn.Linear(width, self.vectors * width) for _ in range(depth))
-        self.head = nn.Linear(width, 2 * width) if final else None
+        self.blocks = nn.ModuleList(Linear(width, self.vectors * width) for _ in range(depth))
+        self.head = Linear(width, 2 * width) if final else None
 
     def block(self, i: int, c: Tensor) -> tuple[Modulation, Modulation]:
         values = self.blocks[i](silu(c)).chunk(self.vectors, dim=-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from dit_exp.nn.linear import Linear
 from dit_exp.types.network import Conditioning, Modulation
 
 
@@ -18,9 +19,9 @@ class AdaLNSingle(Conditioning):
 
     def __init__(self, width: int, depth: int, final: bool = True) -> None:
         super().__init__(width, depth, final)
-        self.shared = nn.Linear(width, 6 * width)
+        self.shared = Linear(width, 6 * width)
         self.tables = nn.Parameter(torch.zeros(depth, 6 * width))
-        self.head = nn.Linear(width, 2 * width) if final else None
+        self.head = Linear(width, 2 * width) if final else None
 
     def block(self, i: int, c: Tensor) -> tuple[Modulation, Modulation]:
         values = (self.shared(silu(c)) + self.tables[i]).chunk(6, dim=-1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dit_exp.nn.attention import attention
 from dit_exp.nn.heads import divisors
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.norm import layer_norm
 from dit_exp.types.network import Conditioning
 
@@ -21,9 +22,9 @@ class _CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = layer_norm(width)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         q = rearrange(self.query(self.norm(x)), "b n (h d) -> b h n d", h=self.heads)

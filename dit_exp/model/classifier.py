@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dit_exp.nn.embed import TimeEmbedding
+from dit_exp.nn.linear import Linear
 from dit_exp.types.network import Model
 
 TIME_WIDTH = 128
@@ -19,7 +20,7 @@ class _Block(nn.Module):
         self.first = nn.Conv2d(width, out, 3, padding=1)
         self.second = nn.Conv2d(out, out, 3, stride=2, padding=1)
         self.skip = nn.Conv2d(width, out, 1, stride=2)
-        self.modulation = nn.Linear(TIME_WIDTH, 2 * out)
+        self.modulation = Linear(TIME_WIDTH, 2 * out)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         h = self.first(nn.functional.silu(self.before(x)))
@@ -70,7 +71,7 @@ class NoisyClassifier(Model):
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width << i, width << (i + 1)) for i in range(depth))
         self.norm = nn.GroupNorm(8, width << depth)
-        self.head = nn.Linear(width << depth, num_classes)
+        self.head = Linear(width << depth, num_classes)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         c = nn.functional.silu(self.time(t))

@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 from dit_exp.model.blocks import check_kept, joined, xavier
 from dit_exp.model.stack import Stack
 from dit_exp.nn.embed import TimeEmbedding
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm, layer_norm
 from dit_exp.nn.patch import fold, laid_out, patchify
@@ -79,7 +80,7 @@ class DDT(Stack):
                 "model=ddt conditions its decoder token by token, and this conditioning appends tokens. Use "
                 "cond=adaln, adaln_open, adaln_plain, adaln_single or cross."
             )
-        self.encoder_patch = nn.Linear(input_shape[0] * self.patch_size**2, width)
+        self.encoder_patch = Linear(input_shape[0] * self.patch_size**2, width)
         self.norm = layer_norm(width)  # the head's has no gain, unlike those of the blocks
         self.placed = isinstance(self.blocks[0].get_submodule("attn"), SpatialAttention)
         if not self.placed:

@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 
 from dit_exp.model.blocks import apply_block, check_kept, check_together, condition, joined, xavier
 from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, TimeEmbedding
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.transformer import Block
@@ -51,7 +52,7 @@ class _Stage(nn.Module):
         mlp_ratio: float,
     ) -> None:
         super().__init__()
-        self.condition = nn.Linear(time_width, width)
+        self.condition = Linear(time_width, width)
         self.cond = cond(width=width, depth=depth, final=False)
         if self.cond.appended_from is not None:
             raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dit_exp.model.blocks import Context, apply_block, check_together, joined, xavier
 from dit_exp.model.stack import Stack
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.mlp import SwiGLU
 from dit_exp.nn.norm import RMSNorm
 from dit_exp.nn.transformer import Block
@@ -31,8 +32,8 @@ class _Inner(nn.Module):
     ) -> None:
         super().__init__()
         wide = 2 * width
-        self.merge, self.split = nn.Linear(4 * width, wide), nn.Linear(wide, 4 * width)
-        self.condition = nn.Linear(width, wide)
+        self.merge, self.split = Linear(4 * width, wide), Linear(wide, 4 * width)
+        self.condition = Linear(width, wide)
         self.cond = cond(width=wide, depth=depth, final=False)
         self.blocks = nn.ModuleList(
             Block(wide, attn(width=wide, heads=2 * heads), SwiGLU(wide, mlp_ratio), RMSNorm)

@@ -16,6 +16,7 @@ from dit_exp.checkpoint import load_weights
 from dit_exp.model.blocks import Context, apply_block, check_kept, check_together, condition, joined, xavier
 from dit_exp.model.published import renamed
 from dit_exp.nn.embed import AugmentationEmbedding, LabelEmbedding, Sinusoid, TimeEmbedding, sincos_2d
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.mlp import Mlp
 from dit_exp.nn.norm import layer_norm
 from dit_exp.nn.patch import laid_out, patchify, unpatchify
@@ -93,7 +94,7 @@ class Stack(Model):
         )
         check_together(self.blocks, self.cond, self.grid)
         self.norm = self.norm_of(width)
-        self.head = nn.Linear(width, patch_size**2 * out_channels)
+        self.head = Linear(width, patch_size**2 * out_channels)
         self.add(input_shape, out_channels, width)
         self.reset_parameters()
         if checkpoint is not None:
@@ -196,8 +197,8 @@ class Stack(Model):
     def patch_of(self, channels: int, bottleneck: int | None, width: int) -> nn.Module:
         """What makes a token of a patch."""
         if bottleneck is None:
-            return nn.Linear(channels, width)
-        return nn.Sequential(nn.Linear(channels, bottleneck, bias=False), nn.Linear(bottleneck, width))
+            return Linear(channels, width)
+        return nn.Sequential(Linear(channels, bottleneck, bias=False), Linear(bottleneck, width))
 
     def time_of(self, width: int) -> TimeEmbedding | Sinusoid:
         """What makes (B, width) of the time (B,)."""

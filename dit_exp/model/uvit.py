@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dit_exp.model.blocks import Context
 from dit_exp.model.stack import Stack
 from dit_exp.nn.embed import Sinusoid
+from dit_exp.nn.linear import Linear
 
 
 class UViT(Stack):
@@ -34,7 +35,7 @@ class UViT(Stack):
                 "them. Use cond.start=0, or cond=token."
             )
         self.position = nn.Parameter(torch.empty(1, self.grid.rows * self.grid.columns, width))
-        self.skips = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(len(self.blocks) // 2))
+        self.skips = nn.ModuleList(Linear(2 * width, width) for _ in range(len(self.blocks) // 2))
         self.smooth = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
     def time_of(self, width: int) -> Sinusoid:

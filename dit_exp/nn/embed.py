@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dit_exp.nn.linear import Linear
+
 
 def sinusoid(t: Tensor, size: int, max_period: float = 10_000.0) -> Tensor:
     """(B,) -> float32 (B, size): cosines, then sines, at size/2 frequencies from 1 down to 1/max_period.
@@ -34,8 +36,8 @@ class TimeEmbedding(nn.Module):
         self.frequencies = frequencies
         self.max_period = max_period
         self.scale = scale
-        self.inner = nn.Linear(frequencies, width)
-        self.outer = nn.Linear(width, width)
+        self.inner = Linear(frequencies, width)
+        self.outer = Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
         wave = sinusoid(self.scale * t, self.frequencies, self.max_period)

@@ -6,6 +6,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dit_exp.nn.attention import attention
+from dit_exp.nn.linear import Linear
 from dit_exp.nn.norm import RMSNorm
 
 
@@ -38,8 +39,8 @@ class Heads(nn.Module):
             )
         self.heads, self.kv_heads, self.size = heads, kv_heads, size or width // heads
         # Queries, keys and values in one product; the order is the one of published checkpoints.
-        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.size, bias=qkv_bias)
-        self.out = nn.Linear(heads * self.size, width)
+        self.qkv = Linear(width, (heads + 2 * kv_heads) * self.size, bias=qkv_bias)
+        self.out = Linear(heads * self.size, width)
         self.q_norm = RMSNorm(self.size) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.size) if qk_norm else nn.Identity()
 

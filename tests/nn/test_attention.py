@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dit_exp.attn.gqa import GroupedQueryAttention
 from dit_exp.attn.mha import MultiHeadAttention
-from dit_exp.nn.attention import SHORT, Short, attention, by_products
+from dit_exp.nn.attention import SHORT, Short, attention
 
 SHAPES = {
     "every head its own": (6, 6, 64, 64),
@@ -43,7 +43,7 @@ def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_in_float32_it_is_that_of_torch(shape: tuple[int, int, int, int]):
     given = heads(shape, torch.float32)
-    torch.testing.assert_close(by_products(*given[:3]), torchs(*given[:3]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(Short.apply(*given[:3]), torchs(*given[:3]), rtol=1e-4, atol=1e-5)
     for own, expected in zip(gradients(Short.apply, *given), gradients(torchs, *given), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
 
@@ -51,9 +51,6 @@ def test_in_float32_it_is_that_of_torch(shape: tuple[int, int, int, int]):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_in_bfloat16_it_errs_no_more_than_that_of_torch(shape: tuple[int, int, int, int]):
     given = heads(shape, torch.bfloat16)
-    assert torch.equal(
-        attention(*(x.requires_grad_() for x in heads(shape, torch.bfloat16)[:3])), torchs(*given[:3])
-    )
     exact = gradients(torchs, *(x.double() for x in given))
     for own, theirs, true in zip(gradients(attention, *given), gradients(torchs, *given), exact, strict=True):
         assert own.dtype == torch.bfloat16

@@ -41,7 +41,7 @@ def test_gelu_is_torchs_whether_compiled_or_not(dtype: torch.dtype, tolerance: f
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
 def test_an_mlp_without_gradients_says_the_same_in_bfloat16_and_nearer_to_the_truth():
     torch.manual_seed(0)
-    mlp, x = Mlp(32, 4.0), drawn(2, 5, 32)
+    mlp, x = Mlp(32, 4.0), drawn(8, 40, 32)
 
     def said(gradients: bool) -> torch.Tensor:
         with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=torch.bfloat16):

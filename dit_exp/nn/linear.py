@@ -1,0 +1,93 @@
+"""Linear layers whose products a CPU takes by oneDNN where torch would take them by MKL.
+
+MKL has no code of its own for AMD's processors: there, in float32, oneDNN takes an eighth less time for the
+products of a forward pass and for those that lead back to the input. Those that lead to a weight's gradient
+are even, and stay torch's. In bfloat16 torch calls oneDNN itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
+
+FEW = 2**20
+"""Multiply-adds of which it does not matter who takes them: fewer take less time than to call an operator."""
+
+
+class Linear(nn.Linear):
+    """torch's, with another library for float32 on a CPU: (..., in) -> (..., out)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.product_dtype(input) == torch.float32 == self.weight.dtype:
+            return product(input, self.weight, self.bias)
+        return super().forward(input)
+
+    def gelu(self, x: Tensor) -> Tensor | None:
+        """GELU of the answer, in its tanh form, in one pass, or None where that would not be the faster way.
+
+        It is where no gradient is wanted: a CPU's GELU takes half as long as the product. The sum is rounded
+        once and not twice.
+        """
+        dtype = self.product_dtype(x)
+        if dtype is None or torch.is_grad_enabled():
+            return None
+        return product_gelu(*(y if y is None else y.to(dtype) for y in (x, self.weight, self.bias)))
+
+    def product_dtype(self, x: Tensor) -> torch.dtype | None:
+        """The precision in which oneDNN takes the product, or None where torch knows better."""
+        if x.device.type != "cpu" or x.numel() * self.out_features < FEW:
+            return None
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return dtype if dtype in _supported() else None
+
+
+@torch.compiler.assume_constant_result
+def _supported() -> tuple[torch.dtype, ...]:
+    if not torch.backends.mkldnn.is_available():
+        return ()
+    short = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (torch.float32, torch.bfloat16) if short else (torch.float32,)
+
+
+@torch.library.custom_op("dit_exp::product", mutates_args=(), device_types="cpu")
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x weight^T + bias, with torch's shapes; an operator, which compilers leave as it is."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("dit_exp::product_gelu", mutates_args=(), device_types="cpu")
+def product_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """GELU of the same, in its tanh form. It has no backward pass."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
+
+
+@product.register_fake
+@product_gelu.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    of_x, of_weight, of_bias = ctx.needs_input_grad
+    rows = grad.reshape(-1, grad.shape[-1])
+    return (
+        product(grad, weight.t(), None) if of_x else None,
+        rows.t() @ x.reshape(-1, x.shape[-1]) if of_weight else None,
+        rows.sum(0) if of_bias else None,
+    )
+
+
+product.register_autograd(_back, setup_context=_keep)
+
+
+@register_flop_formula([torch.ops.dit_exp.product, torch.ops.dit_exp.product_gelu])
+def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * x.numel() * weight[0]

@@ -1,0 +1,137 @@
+"""Linear layers by oneDNN give torch's answers and gradients."""
+
+from __future__ import annotations
+
+import copy
+from unittest import mock
+
+import pytest
+import torch
+from networks import images, network, randomized
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+from torch.utils.flop_counter import FlopCounterMode
+
+from dit_exp.nn import linear
+from dit_exp.nn.linear import FEW, Linear
+
+
+@pytest.fixture(autouse=True)
+def even_few(monkeypatch: pytest.MonkeyPatch):
+    """Products as small as these are left to torch otherwise."""
+    monkeypatch.setattr(linear, "FEW", 1)
+
+
+def both(bias: bool = True) -> tuple[Linear, nn.Linear]:
+    torch.manual_seed(0)
+    own, torchs = Linear(24, 40, bias=bias), nn.Linear(24, 40, bias=bias)
+    torchs.load_state_dict(own.state_dict())
+    return own, torchs
+
+
+def passes(layer, module: nn.Module, x: Tensor) -> list[Tensor]:
+    """The answer and the gradients of the input and of all parameters."""
+    x = x.clone().requires_grad_()
+    answer = layer(x)
+    return [answer, *torch.autograd.grad(answer.square().sum(), [x, *module.parameters()])]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (5, 24), (3, 7, 24), (2, 3, 4, 24)])
+def test_answer_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool):
+    own, torchs = both(bias)
+    x = torch.randn(shape)
+    for said, expected in zip(passes(own, own, x), passes(torchs, torchs, x), strict=True):
+        torch.testing.assert_close(said, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_so_are_those_of_an_input_that_lies_across():
+    own, torchs = both()
+    x = torch.randn(24, 6).t()
+    torch.testing.assert_close(own(x), torchs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_it_gives_the_same():
+    own, _ = both()
+    x = torch.randn(3, 7, 24)
+    fast = torch.compile(own, backend="aot_eager", fullgraph=True)
+    for said, expected in zip(passes(fast, own, x), passes(own, own, x), strict=True):
+        torch.testing.assert_close(said, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_its_operators_keep_to_what_torch_asks_of_one():
+    x, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 7, 24), (40, 24), (40,)))
+    torch.library.opcheck(torch.ops.dit_exp.product.default, (x, weight, bias))
+    torch.library.opcheck(torch.ops.dit_exp.product.default, (x, weight, None))
+    held = (x.detach(), weight.detach(), bias.detach())
+    torch.library.opcheck(torch.ops.dit_exp.product_gelu.default, held)
+
+
+def test_what_is_frozen_gets_no_gradient():
+    own, _ = both()
+    own.weight.requires_grad_(False)
+    x = torch.randn(3, 24)
+    own(x).sum().backward()
+    assert own.weight.grad is None
+    assert own.bias.grad is not None
+    torch.testing.assert_close(own.bias.grad, torch.full((40,), 3.0))
+
+
+def test_with_gelu_in_float32_it_is_the_same_function():
+    own, torchs = both()
+    x = torch.randn(5, 24)
+    with torch.no_grad():
+        answer = own.gelu(x)
+        assert answer is not None
+        torch.testing.assert_close(answer, gelu(torchs(x), approximate="tanh"), rtol=1e-5, atol=1e-5)
+
+
+def test_where_a_gradient_is_wanted_gelu_is_not_done_in_one_pass():
+    own, _ = both()
+    assert own.gelu(torch.randn(5, 24)) is None
+
+
+def test_other_precisions_and_empty_batches_are_left_to_torch():
+    own, torchs = both()
+    x = torch.randn(5, 24)
+    assert own.product_dtype(x) == torch.float32
+    assert own.product_dtype(x.double()) is None
+    assert own.product_dtype(x[:0]) is None
+    assert own.product_dtype(x.to("meta")) is None
+    assert own(x[:0]).shape == (0, 40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(own(x), torchs(x))
+    wide = copy.deepcopy(own).double()
+    assert torch.equal(wide(x.double()), copy.deepcopy(torchs).double()(x.double()))
+
+
+def test_so_are_few_operations(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(linear, "FEW", FEW)
+    layer = Linear(1024, 256)
+    assert layer.product_dtype(torch.randn(4, 1024)) == torch.float32
+    assert layer.product_dtype(torch.randn(3, 1024)) is None
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_its_operations_are_counted(grad: bool):
+    own, _ = both()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.set_grad_enabled(grad):
+        own(torch.randn(3, 7, 24))
+        own.gelu(torch.randn(3, 7, 24))
+    assert counter.get_total_flops() == (1 if grad else 2) * 2 * 3 * 7 * 24 * 40
+
+
+def test_a_network_has_the_gradients_of_torchs_layers():
+    model = randomized(network("dit"))
+
+    def gradients() -> list[Tensor]:
+        said = model(images(), torch.tensor([900.0, 300.0]), torch.tensor([1, 7]))
+        return list(torch.autograd.grad(said.square().mean(), list(model.parameters())))
+
+    own = gradients()
+    with mock.patch.object(Linear, "product_dtype", return_value=None) as asked:
+        torchs = gradients()
+    assert asked.call_count > 10
+    for mine, theirs in zip(own, torchs, strict=True):
+        assert (mine - theirs).norm() <= 1e-5 * theirs.norm() + 1e-9
