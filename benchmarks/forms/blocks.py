@@ -111,7 +111,7 @@ def gelus(setting: Setting) -> Kind:
 
 def products(setting: Setting) -> Kind:
     """The first half of an MLP, eager, where no gradient is wanted."""
-    rows, width = (2, 64) if setting.quick else (1024, S4.width)
+    rows, width = (64, 64) if setting.quick else (1024, S4.width)
     linear, g = Linear(width, 4 * width), torch.Generator().manual_seed(0)
     x = torch.randn(rows, width, generator=g)
 
@@ -128,7 +128,7 @@ def products(setting: Setting) -> Kind:
 
 def linears(setting: Setting) -> Kind:
     """Both passes of the first linear layer of an MLP."""
-    rows, width = (2, 64) if setting.quick else (2048, S4.width)
+    rows, width = (64, 64) if setting.quick else (2048, S4.width)
     linear, g = Linear(width, 4 * width), torch.Generator().manual_seed(0)
     x, grad = (torch.randn(rows, n, generator=g) for n in (width, 4 * width))
     x.requires_grad_()
