@@ -28,7 +28,7 @@ def test_the_fastest_within_three_percent_is_taken_and_one_beyond_is_not():
 
 def test_where_none_keeps_the_score_the_row_falls_short():
     row = chosen([way(0, [9, 4], 10.0), way(0.5, [9, 2], 11.0)])
-    assert row.work == "1 images: none is within 3 %"
+    assert row.work == "1 images of 100 steps: none is within 3 %"
     assert row.verdict == "falls short"
 
 
