@@ -33,7 +33,7 @@ class Setting:
     """
 
     device: torch.device
-    rounds: int = 11
+    rounds: int = 7
     quick: bool = False
     run: Path | None = None
     ddt: Path | None = None

@@ -58,7 +58,7 @@ def _row(what: str, works: dict[int, tuple[Size, int]], setting: Setting) -> Row
 def _processes(setting: Setting) -> Row:
     """Images a second of 1 and of 2 processes, each with one thread and 32 images a step."""
     rates: dict[int, list[float]] = {1: [], 2: []}
-    steps = setting.size(60, 3)
+    steps = setting.size(40, 3)
     for turn in range(setting.rounds):
         for count in list(rates)[:: 1 if turn % 2 else -1]:
             rates[count].append(_rate(count, steps))
