@@ -27,7 +27,7 @@ BEGIN, END = "<!-- the table of make bench DEVICE={device} -->", "<!-- its end -
 
 def arguments(words: list[str] | None) -> argparse.Namespace:
     names = [module.name for module in pkgutil.iter_modules(room.__path__)]
-    # Training first: its shares of the peak were higher alone than after other rows, though not taken by turns.
+    # Training first: its shares of the peak were higher alone than after other rows, if not taken by turns.
     # Memory last: what training has compiled is found again.
     names.sort(key=lambda name: (name != "training", name == "memory"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
