@@ -35,8 +35,9 @@ demo: .venv/done
 	@$(BIN)/python run.py experiment=digits
 	@echo "Scores and pictures of all runs: make ui, then open $(RUNS)"
 
+# Three at once on two cores, since many of these tests wait for Slurm or a server.
 test: test-unit
-	$(BIN)/python -m pytest -m system --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # One thread a process: tiny tensors gain nothing by more, and processes would wait for each other's.
 test-unit: .venv/done

@@ -5,7 +5,8 @@ others, how often the first blocks are run, the time of an image, how many times
 nothing, the run's leading score, and how far the samples are from those of the same noise without keeping, as
 a share of their norm. All ways draw each piece of images by turns, in an order that turns too; times are
 medians over pieces, the first of which is thrown away.
-Run: python -m benchmarks.encoder_reuse RUN_DIR [--images N] [--batch-size B] [--ratios R,R] [KEY=VALUE ...]
+Run: python -m benchmarks.encoder_reuse RUN_DIR [--images N] [--batch-size B] [--ratios R,R] [--placed W,W]
+    [KEY=VALUE ...]
 Say, with the run's own sampler in another number of steps: ... RUN_DIR sampler.steps=100
 """
 
@@ -16,6 +17,7 @@ import copy
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from dit_exp.task.parts import Parts
 
 RATIOS = (0.5, 0.67, 0.75, 0.8, 0.87)
+PLACED = ("uniform", "planned", "forecast")
+"""Ways to place the evaluations at which the first blocks are run."""
 
 
 @dataclass
@@ -50,8 +54,8 @@ class Way:
         return len(self.plan.runs) if self.plan else self.parts.sampler.evaluations
 
 
-def ways(parts: Parts, ratios: tuple[float, ...], depth: int | None) -> list[Way]:
-    """Keeping nothing, then each ratio evenly, by plan and by forecast; each with metrics of its own."""
+def ways(parts: Parts, ratios: Sequence[float], depth: int | None, placed: Sequence[str]) -> list[Way]:
+    """Keeping nothing, then each ratio in each way of PLACED that is named; each with metrics of its own."""
     from dit_exp.sampler.reuse.forecast import Forecast
     from dit_exp.sampler.reuse.none import NoReuse
     from dit_exp.sampler.reuse.planned import Planned
@@ -59,9 +63,9 @@ def ways(parts: Parts, ratios: tuple[float, ...], depth: int | None) -> list[Way
     from dit_exp.task.generate import trajectory
     from dit_exp.task.reuse import plan_of
 
-    kinds = [("uniform", Uniform), ("planned", Planned), ("forecast", Forecast)]
+    kinds = dict(zip(PLACED, (Uniform, Planned, Forecast), strict=True))
     chosen = [(0.0, "none", NoReuse())]
-    chosen += [(ratio, name, kind(ratio, depth)) for ratio in ratios for name, kind in kinds]
+    chosen += [(ratio, name, kinds[name](ratio, depth)) for ratio in ratios for name in placed]
     found = []
     for ratio, name, reuse in chosen:
         own = replace(parts, reuse=reuse, metrics=copy.copy(parts.metrics))
@@ -72,10 +76,15 @@ def ways(parts: Parts, ratios: tuple[float, ...], depth: int | None) -> list[Way
 
 
 def measure(
-    parts: Parts, ratios: tuple[float, ...], count: int, batch_size: int, depth: int | None
+    parts: Parts,
+    ratios: Sequence[float],
+    count: int,
+    batch_size: int,
+    depth: int | None = None,
+    placed: Sequence[str] = PLACED,
 ) -> list[Way]:
     """Draws `count` images in each way, in pieces by turns."""
-    found = ways(parts, ratios, depth)
+    found = ways(parts, ratios, depth, placed)
     for piece, start in enumerate(range(0, count, batch_size)):
         turn = piece % len(found)
         latents = {}
@@ -129,6 +138,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--batch-size", type=int, default=250, help="images drawn at once")
     parser.add_argument("--depth", type=int, help="blocks that are kept; the model's encoder_depth")
     parser.add_argument("--ratios", help="at what shares of evaluations they are kept: 0.5,0.8")
+    parser.add_argument("--placed", default=",".join(PLACED), help="where the others lie: planned,forecast")
     parser.add_argument("--quick", action="store_true", help="few images, and no score")
     given = parser.parse_intermixed_args(words)
     line = ["sampler.reuse=none", *given.overrides, *(["metrics=none"] if given.quick else [])]
@@ -141,7 +151,10 @@ def main(words: list[str]) -> None:
         ratios = RATIOS[:3:2] if given.quick else RATIOS
         if given.ratios is not None:
             ratios = tuple(map(float, given.ratios.split(",")))
-        found = measure(parts, ratios, count, batch_size, given.depth)
+        placed = given.placed.split(",")
+        if unknown := set(placed) - set(PLACED):
+            parser.error(f"--placed {', '.join(sorted(unknown))}: choose from {', '.join(PLACED)}.")
+        found = measure(parts, ratios, count, batch_size, given.depth, placed)
         kinds = ("model", "process", "objective", "sampler", "grid", "guidance")
         print(", ".join(f"{kind}={parts.choices[kind]}" for kind in kinds) + f", device={parts.device}\n")
         print(table(found, count, batch_size))

@@ -42,6 +42,12 @@ def explain(error: Exception, groups: list[str]) -> tuple[str, int]:
     for cause in causes:
         if isinstance(cause, UserError):
             return str(cause) + _node(causes), 2
+    if library := re.search(r"^ImportError: (\S+\.so): (.+)$", str(error), re.MULTILINE):
+        return (
+            f"Compiled code in {library[1]} cannot be loaded: {library[2]}. A program that was killed while "
+            "it compiled leaves such a file. Delete it and start again, or pass trainer.compile=false.",
+            1,
+        )
     match error:
         case MissingConfigException():
             return _unknown_choice(error), 2

@@ -9,9 +9,11 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import torch
 import yaml
 from slurm_cluster import Cluster
 
+from dit_exp import checkpoint
 from dit_exp.sweep import folder
 from dit_exp.sweep.folder import Cell
 from dit_exp.trainer.history import read_rows
@@ -85,3 +87,37 @@ def hasten(cluster: Cluster) -> None:
 
 def sweep_of(place: Path) -> list[Cell]:
     return folder.read(place).cells
+
+
+def in_this_process(place: Path, *words: str) -> None:
+    command = [sys.executable, str(PROJECT / "run.py"), *TINY, *words, f"run_dir={place}"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=env)
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    (_, a), (_, b) = checkpoint.find(str(one)), checkpoint.find(str(two))
+    assert a["step"] == b["step"]
+    for part in ("model", "ema"):
+        for key, value in a[part].items():
+            assert torch.equal(value, b[part][key]), f"{part} {key}"
+    assert (one / "history.jsonl").read_bytes() == (two / "history.jsonl").read_bytes()
+
+
+def processes(cluster: Cluster) -> dict[str, int]:
+    """{rank: process id} of the run that this cluster is at."""
+    pids = cluster.output("pgrep", "-f", "submitit.core._submit").split()
+    found = {pid: environment(pid) for pid in pids}
+    return {
+        env["SLURM_PROCID"]: int(pid)
+        for pid, env in found.items()
+        if env.get("SLURM_CONF") == cluster.env["SLURM_CONF"] and "SLURM_STEP_NUM_TASKS" in env
+    }
+
+
+def environment(pid: str | int) -> dict[str, str]:
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

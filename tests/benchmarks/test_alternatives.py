@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 
@@ -15,11 +13,11 @@ TINY = Setting(torch.device("cpu"), rounds=1, quick=True)
 
 
 @pytest.mark.system
-@pytest.mark.skipif(
-    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt-get install g++"
-)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_every_kind_has_a_row_for_each_of_its_forms():
-    lines = [line.split(" | ") for line in alternatives.rows(TINY, alternatives.KINDS)]
+    """Without a compiler, which would take two minutes to write what is then run for a second."""
+    with torch.compiler.set_stance("force_eager"):
+        lines = [line.split(" | ") for line in alternatives.rows(TINY, alternatives.KINDS)]
     assert [cells[-1] for cells in lines].count("in use |") == len(alternatives.KINDS)
     assert len(lines) == 3 + 3 + 2 + 2 + 2 + 2 + 3 + 2 + 2 + 2 + 2 + 2 + 3 + 3
 

@@ -93,6 +93,16 @@ def test_the_command_prints_a_table(run_dir, tmp_path, capsys):
     assert out.count("not measured") == 7
 
 
+def test_ways_are_chosen_by_name_and_an_unknown_one_is_refused(run_dir, tmp_path, capsys):
+    words = [str(run_dir), "--quick", f"cache={tmp_path}", "sampler.steps=4", "--ratios", "0.5", "--placed"]
+    encoder_reuse.main([*words, "forecast"])
+    names = re.findall(r"^\| [\d.]+ \| (\w+) \|", capsys.readouterr().out, re.MULTILINE)
+    assert names == ["none", "forecast"]
+    with pytest.raises(SystemExit):
+        encoder_reuse.main([*words, "forecast,nowhere"])
+    assert "--placed nowhere: choose from uniform, planned, forecast" in capsys.readouterr().err
+
+
 def test_a_run_without_a_metric_needs_a_number_of_images(run_dir, capsys):
     with pytest.raises(SystemExit):
         encoder_reuse.main([str(run_dir)])

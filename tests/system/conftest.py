@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import INSTALL, Cluster, missing
 
-LONGEST = ("test_slurm_fifty.py", "test_slurm.py", "test_benchmarks.py")
+LONGEST = ("test_slurm_many.py", "test_slurm_requeue.py", "test_slurm.py", "test_benchmarks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

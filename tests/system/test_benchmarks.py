@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,17 +14,13 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.system
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(
-    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt-get install g++"
-)
 def test_all_rows_run_at_tiny_sizes_and_the_table_is_written(tmp_path: Path):
+    """Without a compiler, which would take five minutes to write what is then run for a second."""
     page = tmp_path / "performance.md"
     shutil.copy(PROJECT / "docs/performance.md", page)
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "2", "--write", str(page)],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--write", str(page)]
+    env = os.environ | {"TORCHDYNAMO_DISABLE": "1"}
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = page.read_text().splitlines()
     found = {line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")}

@@ -13,31 +13,45 @@ import pytest
 from dit_exp.trainer.history import read_rows
 
 PROJECT = Path(__file__).parents[2]
+TINY = [
+    "data=digits", "data.image_size=8", "tracker=none", "metrics=none", "model.width=32", "model.depth=1",
+    "model.heads=4", "trainer.max_steps=6", "trainer.batch_size=16", "trainer.warmup_steps=0",
+    "optimizer.lr=1e-2", "sampler.steps=2",
+]  # fmt: skip
+HALF = ["trainer.precision=bf16"]
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt-get install g++"
+    ),
+]
 
 
-@pytest.mark.system
-@pytest.mark.skipif(
-    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt-get install g++"
-)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled code lies, so that no earlier program's is found."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+def train(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    command = [sys.executable, str(PROJECT / "run.py"), *TINY, *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("tolerance", "extra"),
     [
-        (1e-4, []),
         (1e-4, ["augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32"]),
-        (1e-2, ["trainer.precision=bf16"]),
+        (1e-2, HALF),
     ],
 )
-def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path, tolerance: float, extra: list[str]):
+def test_a_compiled_run_has_the_losses_of_a_plain_one(
+    tmp_path: Path, cache: Path, tolerance: float, extra: list[str]
+):
     for name in ("false", "true"):
-        done = subprocess.run(
-            [
-                sys.executable, str(PROJECT / "run.py"), "data=digits", "data.image_size=8", "tracker=none",
-                "metrics=none", "model.width=32", "model.depth=1", "model.heads=4", "trainer.max_steps=6",
-                "trainer.batch_size=16", "trainer.warmup_steps=0", "optimizer.lr=1e-2", "sampler.steps=2",
-                f"trainer.compile={name}", f"run_dir={tmp_path}/{name}", *extra,
-            ],
-            env=dict(os.environ), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = train(cache, f"trainer.compile={name}", f"run_dir={tmp_path}/{name}", *extra)
         assert done.returncode == 0, done.stderr
     plain, compiled = (read_rows(tmp_path / name / "history.jsonl") for name in ("false", "true"))
     assert len(compiled) == 6
@@ -45,3 +59,17 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path, tolerance:
         for column in row.keys() & {"loss", "alignment"}:
             assert other[column] == pytest.approx(row[column], rel=tolerance, abs=1e-6)
     assert plain[-1]["loss"] < plain[0]["loss"]
+
+
+def test_compiled_code_that_was_cut_off_is_one_message_that_names_the_file(tmp_path: Path, cache: Path):
+    """As a program leaves it that is killed while the C++ compiler writes."""
+    words = [*HALF, "trainer.compile=true"]
+    assert train(cache, *words, f"run_dir={tmp_path}/whole").returncode == 0
+    libraries = list(cache.rglob("*.so"))
+    for library in libraries:
+        library.write_bytes(library.read_bytes()[:100])
+    done = train(cache, *words, f"run_dir={tmp_path}/cut")
+    assert done.returncode == 1
+    assert sum(f"Compiled code in {library} cannot" in done.stderr for library in libraries) == 1
+    assert "Delete it and start again" in done.stderr
+    assert "Traceback" not in done.stderr
