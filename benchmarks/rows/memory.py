@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.paired import Quartiles, Row, Setting
 from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
 from dit_exp.device import compiled
 from dit_exp.trainer.loop import autocast
 
-IMAGES = 16
-"""And twice as many: the batch of the row on training, whose compiled code is found again."""
+IMAGES = 32
+"""The batch of the row on training, whose compiled code is found again."""
 
 MODES = {
     "fp32": ("fp32", False, False),
@@ -50,6 +50,27 @@ def kept(run: Callable[[], Tensor], precision: str, device: torch.device) -> int
     return sum(event.nbytes() for event in events if event.name() == "[memory]")
 
 
+def of_weights(run: Callable[[], Tensor], network: nn.Module, precision: str, device: torch.device) -> int:
+    """Bytes of weights that are kept in another precision for the backward pass: no batch makes them more.
+
+    They are told by their shape, turned or not, which at these sizes no activation of IMAGES has.
+    """
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    shapes = {tuple(sorted(p.shape)) for p in network.parameters()}
+    found: dict[int, int] = {}
+
+    def keep(saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        if tuple(sorted(saved.shape)) in shapes and storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved), autocast(device, precision):
+        alive = run()
+    del alive
+    return sum(found.values())
+
+
 def rows(setting: Setting) -> Iterator[Row]:
     size: Size = TINY if setting.quick else S4
     device = setting.device
@@ -66,8 +87,8 @@ def rows(setting: Setting) -> Iterator[Row]:
     for mode, (precision, compile, again) in MODES.items():
         mine, other = (recomputing, peer_recomputing) if again else (model, peer)
         found[mode] = (
-            _a_sample(compiled(mine.train(), compile), precision, size, device),
-            _a_sample(theirs_of(compiled(other.train(), compile)), precision, size, device),
+            _a_sample(compiled(mine.train(), compile), mine, precision, size, device),
+            _a_sample(theirs_of(compiled(other.train(), compile)), other, precision, size, device),
         )
     for mode, (mib, same) in found.items():
         yield _row(mode, mib, f"diffusers {mode}", same)
@@ -76,17 +97,22 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 
 def _a_sample(
-    call: Callable[[Tensor, Tensor, Tensor], Tensor], precision: str, size: Size, device: torch.device
+    call: Callable[[Tensor, Tensor, Tensor], Tensor],
+    network: nn.Module,
+    precision: str,
+    size: Size,
+    device: torch.device,
 ) -> float:
-    """MiB, by the difference of two batches, so that what does not grow with the batch is left out."""
+    """MiB of a sample, without what is kept of weights."""
+    x, t = torch.randn(IMAGES, *size.shape, device=device), torch.full((IMAGES,), 500.0, device=device)
+    label = torch.arange(IMAGES, device=device) % CLASSES
 
-    def of(images: int) -> int:
-        x, t = torch.randn(images, *size.shape, device=device), torch.full((images,), 500.0, device=device)
-        label = torch.arange(images, device=device) % CLASSES
-        kept(lambda: call(x, t, label), precision, device)  # compiles
-        return kept(lambda: call(x, t, label), precision, device)
+    def run() -> Tensor:
+        return call(x, t, label)
 
-    return (of(2 * IMAGES) - of(IMAGES)) / IMAGES / 2**20
+    kept(run, precision, device)  # compiles
+    own = of_weights(run, network, precision, device)
+    return (kept(run, precision, device) - own) / IMAGES / 2**20
 
 
 def _row(mode: str, mib: float, peer: str, peer_mib: float, reach: float | None = None) -> Row:

@@ -18,7 +18,7 @@ REACH, WITHIN = 2.5, 1.03
 RATIOS = (0.8,)
 """Where less is kept, no network is 2.5 times as fast whose encoder is five sixths of its blocks."""
 PLACED = ("forecast",)
-STEPS, IMAGES, PIECES = 100, 150, 6
+STEPS, IMAGES, PIECES = 100, 100, 4
 """More steps, at which neighbours are closer, give reuse less to lose and take longer than this table may."""
 NAME = "encoder reuse"
 
