@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -23,19 +24,34 @@ from benchmarks.peers import (
     theirs,
 )
 from dit_exp.device import compiled
+from dit_exp.nn.narrow import narrowed
 from dit_exp.trainer.loop import autocast
 
 REACH = {"eager fp32": 1.05, "compiled fp32": 1.05, "eager bf16": 1.05, "compiled bf16": 1.15}
 OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
 
 
-def forward_of(network: nn.Module, call: Callable[..., Tensor], mode: str, device: torch.device) -> Job:
+def our_forward(model: nn.Module, mode: str, x: Tensor, t: Tensor, label: Tensor) -> Job:
+    """As `task.generate` asks it: in bf16 with the weights of its products cast before."""
     precision, compile = MODES[mode]
-    fast = compiled(network, compile)
+    network = compiled(narrowed(model) if precision == "bf16" else model, compile)
 
     def job() -> Tensor:
-        with torch.no_grad(), autocast(device, precision):
-            return call(fast)
+        with torch.no_grad(), autocast(x.device, precision):
+            return network(x, t, label)
+
+    return job
+
+
+def their_forward(peer: nn.Module, mode: str, x: Tensor, t: Tensor, label: Tensor) -> Job:
+    """As DiTPipeline asks it: in bf16 with all that is in it cast before, by `pipe.to(torch.bfloat16)`."""
+    precision, compile = MODES[mode]
+    network = compiled(copy.deepcopy(peer).to(PRECISIONS[precision]), compile)
+    x = x.to(PRECISIONS[precision])
+
+    def job() -> Tensor:
+        with torch.no_grad():
+            return network(x, timestep=t, class_labels=label).sample
 
     return job
 
@@ -52,10 +68,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     label = torch.arange(images, device=device) % CLASSES
 
     def forward(mode: str) -> tuple[Job, Job]:
-        return (
-            forward_of(model, lambda net: net(x, time, label), mode, device),
-            forward_of(peer, lambda net: net(x, timestep=t, class_labels=label).sample, mode, device),
-        )
+        return our_forward(model, mode, x, time, label), their_forward(peer, mode, x, t, label)
 
     def step(mode: str) -> tuple[Job, Job]:
         precision, compile = MODES[mode]

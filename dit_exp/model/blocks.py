@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -56,8 +57,10 @@ def apply_block(
 ) -> Tensor:
     """Tokens (B, N, D) through a block that is number i to its conditioning."""
     c, parts, grid = context
-    # Mixed precision makes bfloat16 of a linear layer's answer; what blocks add up stays in their own type.
-    tokens = cond.enter(i, tokens.to(next(block.parameters()).dtype), parts)
+    # Mixed precision makes bfloat16 of a linear layer's answer; what blocks add up stays in float32.
+    if tokens.dtype != torch.float32 and torch.is_autocast_enabled(tokens.device.type):
+        tokens = tokens.float()
+    tokens = cond.enter(i, tokens, parts)
     arguments = tokens, c, *cond.block(i, c), grid, functools.partial(cond.between, i, parts=parts)
     return checkpoint(block, *arguments, use_reentrant=False) if remat else block(*arguments)  # type: ignore
 

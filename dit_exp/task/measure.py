@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit_exp import parallel
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.sampler.denoise import on_process_time
-from dit_exp.task.generate import decode, trajectory
+from dit_exp.task.generate import decode, drawing, trajectory
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.memory import PeakMemory
 from dit_exp.trainer.state import TrainState, training_state
@@ -98,16 +98,17 @@ def sampling(parts: Parts, batch_size: int) -> float:
 
     Guidance is in it; scoring the images is not.
     """
-    _sample(parts, batch_size)  # warms up
-    walking, taken, decoding = _sample(parts, batch_size)
+    model = drawing(parts, parts.model)
+    _sample(parts, model, batch_size)  # warms up
+    walking, taken, decoding = _sample(parts, model, batch_size)
     return (walking / taken * parts.sampler.steps + decoding) / batch_size
 
 
-def _sample(parts: Parts, batch_size: int) -> tuple[float, int, float]:
+def _sample(parts: Parts, model: nn.Module, batch_size: int) -> tuple[float, int, float]:
     """Seconds of a batch's first steps, how many they are, and seconds of decoding it."""
     taken = min(SAMPLING_STEPS, parts.sampler.steps)
     started = _now(parts.device)
-    *_, x = islice(trajectory(parts, parts.model, range(batch_size)), 1 + taken)  # the noise comes first
+    *_, x = islice(trajectory(parts, model, range(batch_size)), 1 + taken)  # the noise comes first
     walked = _now(parts.device)
     decode(parts, x)
     return walked - started, taken, _now(parts.device) - walked

@@ -7,12 +7,14 @@ import functools
 import pytest
 import torch
 from networks import NETWORKS, STACKS, TMSA, WINDOWS, images, network, randomized
+from torch import nn
 
 from dit_exp.attn.mha import MultiHeadAttention
 from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.cond.incontext import InContextClass
 from dit_exp.cond.none import AttentionOnly
 from dit_exp.cond.token import ConditionToken
+from dit_exp.nn.narrow import narrowed
 from dit_exp.nn.transformer import Block
 
 T, LABEL = torch.tensor([900.0, 300.0]), torch.tensor([1, 7])
@@ -199,6 +201,20 @@ def test_a_model_without_classes_has_no_null_label(name: str):
     assert model.null_label is None
     assert model(images(), T, None).shape == (2, 3, 8, 8)
     assert network(name, cond=AdaLNZero).null_label == 10
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_narrowed_copy_says_the_same_under_mixed_precision_bit_by_bit(name: str):
+    model = randomized(network(name))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    copy = narrowed(model)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(copy(images(), T, LABEL), model(images(), T, LABEL))
+    for module in copy.modules():
+        wanted = torch.bfloat16 if isinstance(module, nn.Linear | nn.Conv2d) else torch.float32
+        assert {p.dtype for p in module.parameters(recurse=False)} <= {wanted}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(value.dtype == before[key].dtype for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from composing import composed
 from PIL import Image
+from torch import nn
 
 from dit_exp.build import build
 from dit_exp.errors import UserError
@@ -88,6 +89,28 @@ def test_pieces_of_one_size_are_compiled_once_and_pictures_for_people_are_not(
     assert len(graphs) == 1
     draw_grid(trained, trained.model, tmp_path / "grid.png")
     assert len(graphs) == 1
+    monkeypatch.setattr(trained.trainer, "precision", "bf16")
+    for _ in range(2):  # each narrows the weights anew
+        drawn(trained, 12, 5)
+    assert len(graphs) == 2
+
+
+def test_in_bfloat16_weights_are_cast_once_to_the_same_images(trained, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trained.trainer, "precision", "bf16")
+    seen = set()
+    linear = next(module for module in trained.model.modules() if isinstance(module, nn.Linear))
+
+    def note(module: nn.Module, *_) -> None:
+        seen.update(p.dtype for p in module.parameters())
+
+    handle = linear.register_forward_pre_hook(note)
+    once, _ = drawn(trained, 7, 5)
+    assert seen == {torch.bfloat16}
+    monkeypatch.setattr("dit_exp.task.generate.narrowed", lambda model: model)
+    each, _ = drawn(trained, 7, 5)
+    handle.remove()
+    assert seen == {torch.bfloat16, torch.float32}
+    assert torch.equal(once, each)
 
 
 def test_sampling_starts_from_the_process_s_last_noise_level(tmp_path: Path):
