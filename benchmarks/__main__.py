@@ -34,7 +34,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names)
     )
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one that does not")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after one that does not")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--run", type=Path, help="a trained run, for the time that samples of its quality take"

@@ -33,7 +33,7 @@ class Setting:
     """
 
     device: torch.device
-    rounds: int = 7
+    rounds: int = 6
     quick: bool = False
     run: Path | None = None
     ddt: Path | None = None

@@ -20,8 +20,8 @@ from benchmarks import PROJECT
 from benchmarks.paired import Row, Setting, interleaved, quartiles
 from benchmarks.peers import TINY, Size, batch_of, our_step, ours
 
-ROUNDS = 3
-"""Exponents are fitted over more than a decade, so few rounds tell them."""
+ROUNDS, LAUNCHES = 3, 2
+"""Exponents are fitted over more than a decade, so few rounds tell them. Launches take ten seconds each."""
 
 NARROW = Size(4, 192, 3, 4)
 
@@ -59,7 +59,7 @@ def _processes(setting: Setting) -> Row:
     """Images a second of 1 and of 2 processes, each with one thread and 32 images a step."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     steps = setting.size(40, 3)
-    for turn in range(setting.rounds):
+    for turn in range(min(LAUNCHES, setting.rounds)):
         for count in list(rates)[:: 1 if turn % 2 else -1]:
             rates[count].append(_rate(count, steps))
     slopes = [exponent([1, 2], values) for values in zip(*rates.values(), strict=True)]

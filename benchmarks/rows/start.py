@@ -15,7 +15,7 @@ from benchmarks.paired import Job, Row, Setting, compared, interleaved
 from benchmarks.startup import EMPTY
 
 HELP_SECONDS, FIRST_STEP = 1.3, 0.7
-ROUNDS = 3
+ROUNDS = 2
 """Of trainings, which take seconds each."""
 
 # The same program, had its files imported at their top what they import where they use it.

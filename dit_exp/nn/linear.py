@@ -17,13 +17,31 @@ FEW = 2**20
 """Multiply-adds of which it does not matter who takes them: fewer take less time than to call an operator."""
 
 
+PACKED = "packed"
+"""Where a weight has its other layout."""
+
+
 class Linear(nn.Linear):
     """torch's, with another library for float32 on a CPU: (..., in) -> (..., out)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.product_dtype(input) == torch.float32 == self.weight.dtype:
+        dtype = self.product_dtype(input)
+        if dtype == torch.float32 == self.weight.dtype:
             return product(input, self.weight, self.bias)
+        if dtype == self.weight.dtype and hasattr(self.weight, PACKED) and not torch.is_grad_enabled():
+            return torch.ops.dit_exp.packed_product(input.to(dtype), self.weight, self.bias)
         return super().forward(input)
+
+    def pack(self) -> None:
+        """Keeps the weight, which must not change any more, once more as oneDNN lays it out.
+
+        A product without a gradient then lays nothing out and puts its bias in as it goes. On other devices
+        than a CPU nothing is done.
+        """
+        short = self.weight.dtype == torch.bfloat16 and torch.bfloat16 in _supported()
+        if short and self.weight.device.type == "cpu":
+            packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+            setattr(self.weight, PACKED, packed)
 
     def gelu(self, x: Tensor) -> Tensor | None:
         """GELU of the answer, in its tanh form, in one pass, or None where that would not be the faster way.
@@ -61,11 +79,23 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @torch.library.custom_op("dit_exp::product_gelu", mutates_args=(), device_types="cpu")
 def product_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """GELU of the same, in its tanh form. It has no backward pass."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
+    return torch.ops.mkldnn._linear_pointwise(x, getattr(weight, PACKED, weight), bias, "gelu", [], "tanh")
+
+
+def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # A weight that has come here as another object is laid out anew.
+    return torch.ops.mkldnn._linear_pointwise(x, getattr(weight, PACKED, weight), bias, "none", [], "")
+
+
+# Not by custom_op, whose way to an operator that has a backward pass takes 50 microseconds more, 65 times.
+_operators = torch.library.Library("dit_exp", "FRAGMENT")
+_operators.define("packed_product(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_operators.impl("packed_product", _packed_product, "CPU")
 
 
 @product.register_fake
 @product_gelu.register_fake
+@torch.library.register_fake("dit_exp::packed_product", lib=_operators)
 def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
@@ -88,6 +118,8 @@ def _back(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor 
 product.register_autograd(_back, setup_context=_keep)
 
 
-@register_flop_formula([torch.ops.dit_exp.product, torch.ops.dit_exp.product_gelu])
+@register_flop_formula(
+    [torch.ops.dit_exp.product, torch.ops.dit_exp.product_gelu, torch.ops.dit_exp.packed_product]
+)
 def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * x.numel() * weight[0]

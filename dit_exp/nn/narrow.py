@@ -7,15 +7,17 @@ import copy
 import torch
 from torch import nn
 
+from dit_exp.nn.linear import Linear
+
 PRODUCTS = (nn.Linear, nn.Conv2d)
 """Layers of which mixed precision casts whatever they hold."""
 
 
 def narrowed(model: nn.Module) -> nn.Module:
-    """A copy that says the same bit by bit under bfloat16 autocast, with the casts of its weights done once.
+    """A copy that says the same under bfloat16 autocast, its products' weights cast and packed once.
 
-    Where they are part of each evaluation, as compilers write them, a forward pass of 16 images by DiT-S/4
-    takes 7 % longer. What else it holds, and what blocks add up, stays as it is.
+    Where that is part of each evaluation, as compilers write it, a forward pass of 16 images by DiT-S/4 takes
+    3 to 12 % longer. What else it holds, and what blocks add up, stays as it is.
     """
     narrow = {
         id(parameter): nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False)
@@ -23,4 +25,8 @@ def narrowed(model: nn.Module) -> nn.Module:
         if isinstance(module, PRODUCTS)
         for parameter in module.parameters(recurse=False)
     }
-    return copy.deepcopy(model, narrow)
+    drawing = copy.deepcopy(model, narrow)
+    for module in drawing.modules():
+        if isinstance(module, Linear):
+            module.pack()
+    return drawing

@@ -15,6 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from dit_exp.nn import linear
 from dit_exp.nn.linear import FEW, Linear
 
+BFLOAT16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16"
+)
+
 
 @pytest.fixture(autouse=True)
 def even_few(monkeypatch: pytest.MonkeyPatch):
@@ -65,6 +69,12 @@ def test_its_operators_keep_to_what_torch_asks_of_one():
     torch.library.opcheck(torch.ops.dit_exp.product.default, (x, weight, None))
     held = (x.detach(), weight.detach(), bias.detach())
     torch.library.opcheck(torch.ops.dit_exp.product_gelu.default, held)
+
+
+@BFLOAT16
+def test_so_does_that_of_what_is_packed():
+    held = [torch.randn(shape, dtype=torch.bfloat16) for shape in ((3, 7, 24), (40, 24), (40,))]
+    torch.library.opcheck(torch.ops.dit_exp.packed_product.default, held)
 
 
 def test_what_is_frozen_gets_no_gradient():
@@ -120,6 +130,57 @@ def test_its_operations_are_counted(grad: bool):
         own(torch.randn(3, 7, 24))
         own.gelu(torch.randn(3, 7, 24))
     assert counter.get_total_flops() == (1 if grad else 2) * 2 * 3 * 7 * 24 * 40
+
+
+@BFLOAT16
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("x", [torch.randn(3, 7, 24), torch.randn(24, 6).t(), torch.randn(5, 48)[:, ::2]])
+def test_packed_it_says_the_same_in_bfloat16(bias: bool, x: Tensor):
+    own, torchs = both(bias)
+    packed = own.to(torch.bfloat16)
+    packed.pack()
+    compiled = torch.compile(packed, backend="aot_eager", fullgraph=True)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = torchs(x)
+        for said in (packed(x), compiled(x)):
+            torch.testing.assert_close(said, expected, rtol=2**-7, atol=2**-8)
+        with (  # it was oneDNN that said it
+            mock.patch.object(torch.ops.mkldnn, "_linear_pointwise", side_effect=NotImplementedError),
+            pytest.raises(NotImplementedError),
+        ):
+            packed(x)
+
+
+@BFLOAT16
+def test_packed_gelu_says_the_same_in_bfloat16():
+    own, _ = both()
+    x = torch.randn(5, 24)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = own.gelu(x)
+        packed = own.to(torch.bfloat16)
+        packed.pack()
+        torch.testing.assert_close(packed.gelu(x), expected, rtol=2**-7, atol=2**-8)
+
+
+@BFLOAT16
+def test_packed_it_has_torchs_gradient_of_its_input_and_its_operations_are_counted():
+    own, torchs = both()
+    packed = own.to(torch.bfloat16)
+    packed.pack()
+    x = torch.randn(3, 7, 24, dtype=torch.bfloat16, requires_grad=True)
+    said, expected = packed(x), torchs.to(torch.bfloat16)(x)
+    assert torch.equal(said, expected)
+    grads = (torch.autograd.grad(answer.sum(), x)[0] for answer in (said, expected))
+    assert torch.equal(*grads)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        packed(x)
+    assert counter.get_total_flops() == 2 * 3 * 7 * 24 * 40
+
+
+def test_float32_is_not_packed():
+    own, _ = both()
+    own.pack()
+    assert not hasattr(own.weight, linear.PACKED)
 
 
 def test_a_network_has_the_gradients_of_torchs_layers():
