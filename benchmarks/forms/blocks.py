@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -124,6 +125,27 @@ def products(setting: Setting) -> Kind:
 
     forms = {"together": job(linear.gelu), "one after the other": job(lambda x: gelu(linear(x)))}
     return Kind(f"product of {rows} x {width} x {4 * width} with GELU, bf16, eager", forms, 0.01)
+
+
+def weights(setting: Setting) -> Kind:
+    """The first linear layer of an MLP where images are drawn: its weights do not change."""
+    rows, width = (64, 64) if setting.quick else (1024, S4.width)
+    linear, g = Linear(width, 4 * width), torch.Generator().manual_seed(0)
+    cast = copy.deepcopy(linear).to(torch.bfloat16)
+    packed = copy.deepcopy(cast)
+    packed.pack()
+    x = torch.randn(rows, width, generator=g)
+
+    def job(layer: Linear) -> Job:
+        def product() -> Tensor:
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+                return layer(x).float().norm(dim=-1)
+
+        return product
+
+    forms = {"cast and packed before": packed, "cast before": cast, "cast each time": linear}
+    what = f"linear layer of {rows} x {width} x {4 * width}, bf16, forwards alone"
+    return Kind(what, {name: job(layer) for name, layer in forms.items()}, 0.01)
 
 
 def linears(setting: Setting) -> Kind:

@@ -12,7 +12,7 @@ from benchmarks.peers import CLASSES, MODES, S4, TINY, Size, check_same, ours, t
 from dit_exp.device import compiled
 from dit_exp.guidance.cfg import ClassifierFreeGuidance
 from dit_exp.guidance.interval import IntervalGuidance
-from dit_exp.nn.narrow import narrowed
+from dit_exp.nn.narrow import drawing
 from dit_exp.objective.eps import NoisePrediction
 from dit_exp.process.linear import Linear
 from dit_exp.sampler.ddim import DDIM
@@ -36,7 +36,7 @@ def our_walk(model: nn.Module, x: Tensor, guidance: Guidance, precision: str, co
     process = Linear().to(device)
     objective = NoisePrediction(process, Uniform())
     label = torch.arange(len(x), device=device) % CLASSES
-    network = on_process_time(compiled(narrowed(model) if precision == "bf16" else model, compile), process)
+    network = on_process_time(compiled(drawing(model, precision, device), compile), process)
     times = torch.tensor(TIMES, dtype=torch.float64)
 
     def job() -> Tensor:

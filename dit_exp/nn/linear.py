@@ -87,7 +87,7 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, getattr(weight, PACKED, weight), bias, "none", [], "")
 
 
-# Not by custom_op, whose way to an operator that has a backward pass takes 50 microseconds more, 65 times.
+# Not by custom_op, by which a call takes 70 microseconds and not 34, and DiT-S has 65 of them.
 _operators = torch.library.Library("dit_exp", "FRAGMENT")
 _operators.define("packed_product(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 _operators.impl("packed_product", _packed_product, "CPU")

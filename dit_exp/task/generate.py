@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dit_exp import parallel
 from dit_exp.errors import UserError
 from dit_exp.images import save_grid, to_uint8
-from dit_exp.nn.narrow import narrowed
+from dit_exp.nn.narrow import drawing
 from dit_exp.sampler.denoise import Denoise, on_process_time
 from dit_exp.sampler.reuse.network import following
 from dit_exp.sampler.reuse.plan import Plan
@@ -87,11 +87,6 @@ def planning(parts: Parts, model: nn.Module) -> Planning:
     return Plans(parts, trajectory).at(0, model)
 
 
-def drawing(parts: Parts, model: nn.Module) -> nn.Module:
-    """The network that draws images in numbers, whose weights do not change meanwhile."""
-    return narrowed(model) if parts.trainer.precision == "bf16" else model
-
-
 def generate(
     parts: Parts, model: nn.Module, count: int, batch_size: int, plan: Planning | None = None
 ) -> Iterator[Samples]:
@@ -101,7 +96,7 @@ def generate(
     here = parallel.world()
     shown = None if here.main else True
     made = parallel.from_main(plan or planning(parts, model))
-    runs, model = len(made.runs) if made else None, drawing(parts, model)
+    runs, model = len(made.runs) if made else None, drawing(model, parts.trainer.precision, parts.device)
     with tqdm(total=count // here.size, unit="img", desc="sampling", disable=shown, leave=False) as bar:
         for start in range(here.rank * batch_size, count, here.size * batch_size):
             # Every piece is full: what a matrix product rounds depends on the shape of its batch.

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from dit_exp import parallel
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
+from dit_exp.nn.narrow import drawing
 from dit_exp.sampler.denoise import on_process_time
-from dit_exp.task.generate import decode, drawing, trajectory
+from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.memory import PeakMemory
 from dit_exp.trainer.state import TrainState, training_state
@@ -98,7 +99,7 @@ def sampling(parts: Parts, batch_size: int) -> float:
 
     Guidance is in it; scoring the images is not.
     """
-    model = drawing(parts, parts.model)
+    model = drawing(parts.model, parts.trainer.precision, parts.device)
     _sample(parts, model, batch_size)  # warms up
     walking, taken, decoding = _sample(parts, model, batch_size)
     return (walking / taken * parts.sampler.steps + decoding) / batch_size

@@ -106,7 +106,7 @@ def test_in_bfloat16_weights_are_cast_once_to_the_same_images(trained, monkeypat
     handle = linear.register_forward_pre_hook(note)
     once, _ = drawn(trained, 7, 5)
     assert seen == {torch.bfloat16}
-    monkeypatch.setattr("dit_exp.task.generate.narrowed", lambda model: model)
+    monkeypatch.setattr("dit_exp.task.generate.drawing", lambda model, *_: model)
     each, _ = drawn(trained, 7, 5)
     handle.remove()
     assert seen == {torch.bfloat16, torch.float32}
