@@ -27,6 +27,8 @@ from yaml import YAMLError
 from dit_exp.errors import UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+COMPILERS = ("torch._dynamo", "torch._inductor")
+"""Modules of what torch raises while it compiles."""
 
 
 def explain(error: Exception, groups: list[str]) -> tuple[str, int]:
@@ -42,10 +44,12 @@ def explain(error: Exception, groups: list[str]) -> tuple[str, int]:
     for cause in causes:
         if isinstance(cause, UserError):
             return str(cause) + _node(causes), 2
-    if library := re.search(r"^ImportError: (\S+\.so): (.+)$", str(error), re.MULTILINE):
+    library = re.search(r"^ImportError: (.+\.so): (.+)$", str(error), re.MULTILINE)
+    if library and any(type(cause).__module__.startswith(COMPILERS) for cause in causes):
         return (
             f"Compiled code in {library[1]} cannot be loaded: {library[2]}. A program that was killed while "
-            "it compiled leaves such a file. Delete it and start again, or pass trainer.compile=false.",
+            "it compiled leaves such a file. Delete it and start again, or do not compile: "
+            "trainer.compile=false trainer.compile_sampling=false.",
             1,
         )
     match error:

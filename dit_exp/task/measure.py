@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit_exp import parallel
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
-from dit_exp.nn.narrow import drawing
 from dit_exp.sampler.denoise import on_process_time
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
@@ -99,17 +98,16 @@ def sampling(parts: Parts, batch_size: int) -> float:
 
     Guidance is in it; scoring the images is not.
     """
-    model = drawing(parts.model, parts.trainer.precision, parts.device)
-    _sample(parts, model, batch_size)  # warms up
-    walking, taken, decoding = _sample(parts, model, batch_size)
+    _sample(parts, batch_size)  # warms up
+    walking, taken, decoding = _sample(parts, batch_size)
     return (walking / taken * parts.sampler.steps + decoding) / batch_size
 
 
-def _sample(parts: Parts, model: nn.Module, batch_size: int) -> tuple[float, int, float]:
+def _sample(parts: Parts, batch_size: int) -> tuple[float, int, float]:
     """Seconds of a batch's first steps, how many they are, and seconds of decoding it."""
     taken = min(SAMPLING_STEPS, parts.sampler.steps)
     started = _now(parts.device)
-    *_, x = islice(trajectory(parts, model, range(batch_size)), 1 + taken)  # the noise comes first
+    *_, x = islice(trajectory(parts, parts.model, range(batch_size)), 1 + taken)  # the noise comes first
     walked = _now(parts.device)
     decode(parts, x)
     return walked - started, taken, _now(parts.device) - walked

@@ -14,6 +14,7 @@ from dit_exp.cond.adaln import AdaLNZero
 from dit_exp.cond.incontext import InContextClass
 from dit_exp.cond.none import AttentionOnly
 from dit_exp.cond.token import ConditionToken
+from dit_exp.nn import linear
 from dit_exp.nn.narrow import narrowed
 from dit_exp.nn.transformer import Block
 
@@ -204,7 +205,10 @@ def test_a_model_without_classes_has_no_null_label(name: str):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_narrowed_copy_says_the_same_under_mixed_precision_bit_by_bit(name: str):
+@pytest.mark.parametrize("few", [1, linear.FEW])
+def test_a_narrowed_copy_says_the_same_under_mixed_precision_bit_by_bit(name: str, few: int, monkeypatch):
+    """Whether its products are so small that they are left to torch, or are taken by oneDNN."""
+    monkeypatch.setattr(linear, "FEW", few)
     model = randomized(network(name))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     copy = narrowed(model)

@@ -14,8 +14,9 @@ import pytest
 from slurm_cluster import Cluster
 from slurm_sweeps import finish, hasten, jobs, start, steps, sweep_of
 
-RUNS = int(os.environ.get("SLURM_RUNS", "20"))
-PREEMPTED = RUNS // 10
+SEEDS = int(os.environ.get("SLURM_RUNS", "20")) // 2
+RUNS = 2 * SEEDS
+PREEMPTED = max(1, RUNS // 10)
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -24,7 +25,7 @@ def test_many_runs_with_preemptions_lose_nothing(slurm: Cluster, tmp_path: Path)
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    seeds = ",".join(map(str, range(RUNS // 2)))
+    seeds = ",".join(map(str, range(SEEDS)))
     words = ["cond=adaln,token", f"seed={seeds}", "run_dir=s", "tracker=mlflow", f"tracker.uri={uri}"]
     run = start(slurm, tmp_path, *words)
     preempted: set[int] = set()
