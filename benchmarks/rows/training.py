@@ -32,7 +32,7 @@ OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
 
 
 def our_forward(model: nn.Module, mode: str, x: Tensor, t: Tensor, label: Tensor) -> Job:
-    """As `task.generate` asks it: in bf16 on a CPU with the weights of its products cast before."""
+    """As `task.generate` asks it: in bf16 on a CPU with its products' weights cast and packed before."""
     precision, compile = MODES[mode]
     network = compiled(drawing(model, precision, x.device), compile)
 

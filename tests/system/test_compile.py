@@ -43,6 +43,7 @@ def train(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("tolerance", "extra"),
     [
+        (1e-4, []),
         (1e-4, ["augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32"]),
         (1e-2, HALF),
     ],
