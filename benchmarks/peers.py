@@ -53,7 +53,7 @@ class Size(NamedTuple):
         return self.channels, self.side, self.side
 
 
-S4, TINY = Size(12, 384, 6, 4), Size(2, 32, 2, 4, side=16)
+S4, TINY = Size(12, 384, 6, 4), Size(2, 48, 2, 4, side=16)
 
 
 def ours(size: Size, remat: bool = False) -> DiT:

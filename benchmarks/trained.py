@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
 
 
 def parts_of(run: Path, words: list[str], folder: Path) -> Parts:
-    """What `task=evaluate` with these words builds, without a tracker; `folder` takes what is written.
+    """What `task=evaluate` with these words builds, its model as it draws, and without a tracker.
 
-    run  a run directory or a checkpoint file
+    run     a run directory or a checkpoint file
+    folder  takes what is written
     """
     from composing import composed
 
     from dit_exp.build import build
+    from dit_exp.nn.narrow import drawing
 
     given = [f"checkpoint={run.resolve()}", "task=evaluate", "tracker=none", *words]
     cfg, choices = composed(given)
-    return build(cfg, choices, given, folder)
+    parts = build(cfg, choices, given, folder)
+    return replace(parts, model=drawing(parts.model, parts.trainer.precision, parts.device))
 
 
 def draw(parts: Parts, plan: Plan | None, indices: range) -> tuple[Tensor, Tensor, float]:

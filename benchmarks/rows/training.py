@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -24,34 +23,19 @@ from benchmarks.peers import (
     theirs,
 )
 from dit_exp.device import compiled
-from dit_exp.nn.narrow import drawing
 from dit_exp.trainer.loop import autocast
 
 REACH = {"eager fp32": 1.05, "compiled fp32": 1.05, "eager bf16": 1.05, "compiled bf16": 1.15}
 OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
 
 
-def our_forward(model: nn.Module, mode: str, x: Tensor, t: Tensor, label: Tensor) -> Job:
-    """As `task.generate` asks it: in bf16 on a CPU with its products' weights cast and packed before."""
+def forward_of(network: nn.Module, call: Callable[..., Tensor], mode: str, device: torch.device) -> Job:
     precision, compile = MODES[mode]
-    network = compiled(drawing(model, precision, x.device), compile)
+    fast = compiled(network, compile)
 
     def job() -> Tensor:
-        with torch.no_grad(), autocast(x.device, precision):
-            return network(x, t, label)
-
-    return job
-
-
-def their_forward(peer: nn.Module, mode: str, x: Tensor, t: Tensor, label: Tensor) -> Job:
-    """As DiTPipeline asks it: in bf16 with all that is in it cast before, by `pipe.to(torch.bfloat16)`."""
-    precision, compile = MODES[mode]
-    network = compiled(copy.deepcopy(peer).to(PRECISIONS[precision]), compile)
-    x = x.to(PRECISIONS[precision])
-
-    def job() -> Tensor:
-        with torch.no_grad():
-            return network(x, timestep=t, class_labels=label).sample
+        with torch.no_grad(), autocast(device, precision):
+            return call(fast)
 
     return job
 
@@ -68,7 +52,10 @@ def rows(setting: Setting) -> Iterator[Row]:
     label = torch.arange(images, device=device) % CLASSES
 
     def forward(mode: str) -> tuple[Job, Job]:
-        return our_forward(model, mode, x, time, label), their_forward(peer, mode, x, t, label)
+        return (
+            forward_of(model, lambda net: net(x, time, label), mode, device),
+            forward_of(peer, lambda net: net(x, timestep=t, class_labels=label).sample, mode, device),
+        )
 
     def step(mode: str) -> tuple[Job, Job]:
         precision, compile = MODES[mode]

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit_exp import parallel
 from dit_exp.device import compiled
 from dit_exp.ema import averaged
+from dit_exp.nn.narrow import drawing
 from dit_exp.sampler.denoise import on_process_time
+from dit_exp.sampler.reuse.network import following
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.memory import PeakMemory
@@ -96,18 +98,20 @@ def held(state: TrainState) -> int:
 def sampling(parts: Parts, batch_size: int) -> float:
     """Seconds that one image takes a process: a few steps of the sampler on one batch, times its steps.
 
-    Guidance is in it; scoring the images is not.
+    Guidance is in it; scoring the images is not. The model is whole, as no training has sharded it.
     """
-    _sample(parts, batch_size)  # warms up
-    walking, taken, decoding = _sample(parts, batch_size)
+    model = drawing(parts.model, parts.trainer.precision, parts.device)
+    network = following(model, None, parts.trainer.compile_sampling)
+    _sample(parts, network, batch_size)  # warms up
+    walking, taken, decoding = _sample(parts, network, batch_size)
     return (walking / taken * parts.sampler.steps + decoding) / batch_size
 
 
-def _sample(parts: Parts, batch_size: int) -> tuple[float, int, float]:
+def _sample(parts: Parts, network: nn.Module, batch_size: int) -> tuple[float, int, float]:
     """Seconds of a batch's first steps, how many they are, and seconds of decoding it."""
     taken = min(SAMPLING_STEPS, parts.sampler.steps)
     started = _now(parts.device)
-    *_, x = islice(trajectory(parts, parts.model, range(batch_size)), 1 + taken)  # the noise comes first
+    *_, x = islice(trajectory(parts, network, range(batch_size)), 1 + taken)  # the noise comes first
     walked = _now(parts.device)
     decode(parts, x)
     return walked - started, taken, _now(parts.device) - walked

@@ -45,7 +45,8 @@ def test_diffusers_model_with_our_weights_says_the_same_and_with_another_weight_
 
 def test_diffusers_has_an_embedding_of_time_and_label_in_each_block():
     model = ours(TINY)
-    embedding = 256 * 32 + 32 + 32 * 32 + 32 + (CLASSES + 1) * 32
+    width = TINY.width
+    embedding = 256 * width + width + width * width + width + (CLASSES + 1) * width
     extra = count_parameters(theirs(model, TINY)) - count_parameters(model)
     assert extra == (TINY.depth - 1) * embedding
 
