@@ -74,7 +74,7 @@ def test_its_operators_keep_to_what_torch_asks_of_one():
 @BFLOAT16
 def test_so_does_that_of_what_is_packed():
     held = [torch.randn(shape, dtype=torch.bfloat16) for shape in ((3, 7, 24), (40, 24), (40,))]
-    torch.library.opcheck(torch.ops.dit_exp.packed_product.default, held)
+    torch.library.opcheck(torch.ops.dit_exp.inference_product.default, held)
 
 
 def test_what_is_frozen_gets_no_gradient():
@@ -123,13 +123,33 @@ def test_so_are_few_operations(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_its_operations_are_counted(grad: bool):
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=BFLOAT16)])
+def test_its_operations_are_counted(grad: bool, half: bool):
     own, _ = both()
     counter = FlopCounterMode(display=False)
-    with counter, torch.set_grad_enabled(grad):
+    with counter, torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16, enabled=half):
         own(torch.randn(3, 7, 24))
         own.gelu(torch.randn(3, 7, 24))
     assert counter.get_total_flops() == (1 if grad else 2) * 2 * 3 * 7 * 24 * 40
+
+
+@BFLOAT16
+def test_compiled_in_bfloat16_a_bias_is_added_to_a_product_without_one():
+    own, torchs = both()
+    asked = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]):
+        asked.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    x = torch.randn(3, 7, 24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        said = passes(torch.compile(own, backend=backend, fullgraph=True), own, x)
+        expected = passes(torchs, torchs, x)
+    assert not any("linear" in target for target in asked)
+    assert [value.dtype for value in said] == [value.dtype for value in expected]
+    for mine, theirs in zip(said, expected, strict=True):
+        assert (mine - theirs).float().norm() <= 2**-8 * theirs.float().norm()
 
 
 @BFLOAT16
