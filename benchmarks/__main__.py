@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import rows as room
-from benchmarks.paired import Row, Setting, markdown
-from dit_exp.device import keep_freed_memory
+from benchmarks.paired import Row, Setting, begin, markdown
 
 BEGIN, END = "<!-- the table of make bench DEVICE={device} -->", "<!-- its end -->"
 
@@ -72,9 +71,7 @@ def inserted(page: str, table: str, device: str) -> str:
 def main(words: list[str] | None = None) -> int:
     given = arguments(words)
     setting = Setting(torch.device(given.device), given.rounds, given.quick, given.run, given.ddt)
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
-    if setting.device.type == "cpu":
-        keep_freed_memory()  # as our runs do; the peers in this process have it too
+    begin(setting.device)
     started, found, failed = time.monotonic(), [], []
     where = machine(setting.device)
     for name in given.only:

@@ -1,4 +1,4 @@
-"""A job in a process of its own, whose memory no other job has used."""
+"""A job in a process of its own: no other has used its memory, and it compiles while others compile here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.paired import Job
-
 
 class Apart:
     """Called, it does the job there and gives what that gives. `end`, or that of a `with`, ends the process.
 
-    make  builds the job from the arguments, over there; a function of a module, since it is sent by name
+    make  builds the job from the arguments, over there; a function of a module, since it is sent by name.
+          What Apart is called with is given to the job
     """
 
-    def __init__(self, make: Callable[..., Job], *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         given = (other, torch.get_num_threads(), make, arguments)
@@ -28,15 +27,25 @@ class Apart:
         other.close()  # so that its end over there is seen here
 
     def __enter__(self) -> Apart:
-        self()
         return self
 
-    def __call__(self) -> Any:
+    def __call__(self, *words: Any) -> Any:
+        self.ask(*words)
+        return self.answer()
+
+    def ask(self, *words: Any) -> None:
+        """Has the job begin. Nothing else may be asked until `answer` was called."""
         try:
-            self.pipe.send(True)
+            self.pipe.send(words)
+        except ConnectionError as error:
+            raise AssertionError(ENDED) from error
+
+    def answer(self) -> Any:
+        """What the job gives, when it has."""
+        try:
             return self.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise AssertionError("The process of a job ended; what it said stands above.") from error
+            raise AssertionError(ENDED) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -48,8 +57,17 @@ class Apart:
         self.process.join()
 
 
-def _serve(pipe: Connection, threads: int, make: Callable[..., Job], arguments: tuple[Any, ...]) -> None:
+ENDED = "The process of a job ended; what it said stands above."
+
+
+def _serve(
+    pipe: Connection, threads: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(threads)
     job = make(*arguments)
-    while pipe.recv():
-        pipe.send(job())
+    while True:
+        try:
+            words = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(job(*words))

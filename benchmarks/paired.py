@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dit_exp.device import keep_freed_memory
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Job = Callable[[], Any]
@@ -87,13 +89,27 @@ def quartiles(values: Sequence[float]) -> Quartiles:
     return Quartiles(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
+def begin(device: torch.device) -> None:
+    """What every process that runs or compiles networks begins with: on a CPU it keeps what it lets go of, as
+    our runs do and peers beside them, and nothing that should be compiled is run as it is.
+    """
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    if device.type == "cpu":
+        keep_freed_memory()
+
+
+def done(device: torch.device) -> None:
+    """Waits until all that this process has asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def seconds(job: Job, device: torch.device) -> float:
     """How long a job takes, until all that was asked of the device is done."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
+    done(device)
     started = time.perf_counter()
     job()
-    wait()
+    done(device)
     return time.perf_counter() - started
 
 

@@ -6,11 +6,13 @@ In each mode beside the peer in the same mode, and twice beside its default, eag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.paired import Quartiles, Row, Setting
+from benchmarks.apart import Apart
+from benchmarks.paired import Quartiles, Row, Setting, begin
 from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
 from dit_exp.device import compiled
 from dit_exp.trainer.loop import autocast
@@ -71,29 +73,48 @@ def of_weights(run: Callable[[], Tensor], network: nn.Module, precision: str, de
     return sum(found.values())
 
 
+def our_samples(size: Size, device: torch.device) -> dict[str, float]:
+    """MiB of a sample's activations, by mode."""
+    model, recomputing = ours(size).to(device), ours(size, remat=True).to(device)
+
+    def one(precision: str, compile: bool, again: bool) -> float:
+        network = recomputing if again else model
+        return _a_sample(compiled(network.train(), compile), network, precision, size, device)
+
+    return {mode: one(*how) for mode, how in MODES.items()}
+
+
+def their_samples(size: Size, device: torch.device) -> Callable[[], dict[str, float]]:
+    """A job that gives those of diffusers."""
+    begin(device)
+    peer, recomputing = (theirs(ours(size), size).to(device) for _ in range(2))
+    recomputing.enable_gradient_checkpointing()  # type: ignore[operator]
+
+    def one(precision: str, compile: bool, again: bool) -> float:
+        network = recomputing if again else peer
+        fast: Callable[..., Any] = compiled(network.train(), compile)
+
+        def call(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            return fast(x, timestep=t, class_labels=y).sample
+
+        return _a_sample(call, network, precision, size, device)
+
+    return lambda: {mode: one(*how) for mode, how in MODES.items()}
+
+
 def rows(setting: Setting) -> Iterator[Row]:
     size: Size = TINY if setting.quick else S4
     device = setting.device
     model = ours(size).to(device)
-    peer = theirs(model, size).to(device)
-    check_same(model, peer, size, device)
-    recomputing, peer_recomputing = ours(size, remat=True).to(device), theirs(model, size).to(device)
-    peer_recomputing.enable_gradient_checkpointing()  # type: ignore[operator]
-
-    def theirs_of(network: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        return lambda x, t, y: network(x, timestep=t, class_labels=y).sample  # type: ignore[attr-defined]
-
-    found: dict[str, tuple[float, float]] = {}
-    for mode, (precision, compile, again) in MODES.items():
-        mine, other = (recomputing, peer_recomputing) if again else (model, peer)
-        found[mode] = (
-            _a_sample(compiled(mine.train(), compile), mine, precision, size, device),
-            _a_sample(theirs_of(compiled(other.train(), compile)), other, precision, size, device),
-        )
-    for mode, (mib, same) in found.items():
-        yield _row(mode, mib, f"diffusers {mode}", same)
+    check_same(model, theirs(model, size).to(device), size, device)
+    with Apart(their_samples, size, device) as other:
+        other.ask()  # and so compiles while ours is compiled here
+        mine = our_samples(size, device)
+        peers = other.answer()
+    for mode, mib in mine.items():
+        yield _row(mode, mib, f"diffusers {mode}", peers[mode])
     for mode, reach in REACH.items():
-        yield _row(mode, found[mode][0], f"diffusers {DEFAULT}", found[DEFAULT][1], reach)
+        yield _row(mode, mine[mode], f"diffusers {DEFAULT}", peers[DEFAULT], reach)
 
 
 def _a_sample(

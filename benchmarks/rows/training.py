@@ -1,13 +1,30 @@
-"""Forward pass and training step of DiT-S/4 against diffusers' DiT, and the share of the machine's peak."""
+"""Forward pass and training step of DiT-S/4 against diffusers' DiT, and the share of the machine's peak.
+
+The peer has a process of its own, so that both compile at once. Measured is by turns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.paired import PRECISIONS, Job, Row, Setting, compared, interleaved, matmul, shares
+from benchmarks.apart import Apart
+from benchmarks.paired import (
+    PRECISIONS,
+    Job,
+    Row,
+    Setting,
+    begin,
+    compared,
+    done,
+    interleaved,
+    matmul,
+    shares,
+)
 from benchmarks.peers import (
     CLASSES,
     MODES,
@@ -23,8 +40,10 @@ from benchmarks.peers import (
     theirs,
 )
 from dit_exp.device import compiled
+from dit_exp.model.dit import DiT
 from dit_exp.trainer.loop import autocast
 
+FORWARD, STEP = "forward", "train step"
 REACH = {"eager fp32": 1.05, "compiled fp32": 1.05, "eager bf16": 1.05, "compiled bf16": 1.15}
 OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
 
@@ -40,42 +59,69 @@ def forward_of(network: nn.Module, call: Callable[..., Tensor], mode: str, devic
     return job
 
 
+def inputs(size: Size, images: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy images, time indices and labels."""
+    x = torch.randn(images, *size.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    return x, torch.full((images,), 500, device=device), torch.arange(images, device=device) % CLASSES
+
+
+def our_jobs(model: DiT, size: Size, images: int, device: torch.device) -> dict[str, dict[str, Job]]:
+    """What is compared, by name and mode."""
+    x, t, label = inputs(size, images, device)
+    time = t.float()  # what samplers say, whose compiled code is found again
+    batch = batch_of(size, 2 * images, device)
+    return {
+        FORWARD: {m: forward_of(model, lambda net: net(x, time, label), m, device) for m in MODES},
+        STEP: {mode: our_step(model, *how, batch, device) for mode, how in MODES.items()},
+    }
+
+
+def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., None]:
+    """The same of diffusers: a job that is told name and mode, or none for all modes."""
+    begin(device)
+    peer = theirs(ours(size), size).to(device).eval()
+    x, t, label = inputs(size, images, device)
+    batch = batch_of(size, 2 * images, device)
+
+    def call(network: Callable[..., Any]) -> Tensor:
+        return network(x, timestep=t, class_labels=label).sample
+
+    jobs = {
+        FORWARD: {mode: forward_of(peer, call, mode, device) for mode in MODES},
+        STEP: {mode: their_step(peer, *how, batch, device) for mode, how in MODES.items()},
+    }
+
+    def job(name: str, *modes: str) -> None:
+        for mode in modes or MODES:
+            jobs[name][mode]()
+        done(device)
+
+    return job
+
+
 def rows(setting: Setting) -> Iterator[Row]:
     size: Size = TINY if setting.quick else S4
     images, device = setting.size(16, 2), setting.device
-    batch = batch_of(size, 2 * images, device)
     model = ours(size).to(device).eval()
-    peer = theirs(model, size).to(device).eval()
-    check_same(model, peer, size, device)
-    x, t = torch.randn(images, *size.shape, device=device), torch.full((images,), 500, device=device)
-    time = t.float()  # what samplers say, whose compiled code is found again
-    label = torch.arange(images, device=device) % CLASSES
-
-    def forward(mode: str) -> tuple[Job, Job]:
-        return (
-            forward_of(model, lambda net: net(x, time, label), mode, device),
-            forward_of(peer, lambda net: net(x, timestep=t, class_labels=label).sample, mode, device),
-        )
-
-    def step(mode: str) -> tuple[Job, Job]:
-        precision, compile = MODES[mode]
-        return (
-            our_step(model, precision, compile, batch, device),
-            their_step(peer, precision, compile, batch, device),
-        )
-
+    check_same(model, theirs(model, size).to(device), size, device)
     work = operations(model, size, images)
-    yield from _compared("forward", forward, work, f"{images} images", setting)
-    # Twice as many images, and backward passes cost twice the forward one.
-    yield from _compared("train step", step, 2 * 3 * work, f"{2 * images} images", setting)
+    mine = our_jobs(model, size, images, device)
+    with Apart(their_jobs, size, images, device) as other:
+        yield from _compared(FORWARD, mine[FORWARD], other, work, f"{images} images", setting)
+        # Twice as many images, and backward passes cost twice the forward one.
+        yield from _compared(STEP, mine[STEP], other, 2 * 3 * work, f"{2 * images} images", setting)
 
 
 def _compared(
-    name: str, jobs_of: Callable[[str], tuple[Job, Job]], count: float, work: str, setting: Setting
+    name: str, mine: dict[str, Job], other: Apart, count: float, work: str, setting: Setting
 ) -> Iterator[Row]:
+    other.ask(name)  # and so compiles its own while ours are compiled here
+    for job in mine.values():
+        job()
+    other.answer()
     jobs: dict[str, Job] = {}
-    for mode in MODES:
-        jobs[f"ours {mode}"], jobs[f"diffusers {mode}"] = jobs_of(mode)
+    for mode, job in mine.items():
+        jobs[f"ours {mode}"], jobs[f"diffusers {mode}"] = job, partial(other, name, mode)
     side = setting.size(8192 if setting.device.type == "cuda" else 2048, 128)
     products = {precision: matmul(precision, setting.device, side) for precision in PRECISIONS}
     times = interleaved(jobs | {f"peak {p}": job for p, (job, _) in products.items()}, setting)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from itertools import count
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from benchmarks import peers
 from benchmarks.apart import Apart
-from benchmarks.paired import Job, Setting
+from benchmarks.paired import Setting
 from benchmarks.peers import (
     CLASSES,
     TINY,
@@ -105,26 +104,24 @@ def test_ours_and_torchs_default_optimizers_take_the_same_steps():
 
 
 @pytest.mark.system  # a process starts
-def test_a_job_apart_is_made_and_done_over_there_and_its_failure_is_told(tmp_path: Path):
-    with Apart(appending, tmp_path / "said") as job:
-        job()
-        job()
+def test_a_job_apart_is_made_and_done_over_there_and_its_failure_is_told():
+    with Apart(adding, 3) as job:
+        job.ask(4)
+        total, process = job.answer()
+        assert total == 7
+        assert process != os.getpid()
+        assert job(5) == (12, process)
         with pytest.raises(AssertionError, match="The process of a job ended"):
-            job()
-    *lines, _ = (tmp_path / "said").read_text().split("\n")
-    assert len(lines) == 3  # one of them as the `with` began
-    assert set(lines) != {str(os.getpid())}
+            job("six")
 
 
-def appending(path: Path) -> Job:
-    """Writes the number of its process; the fourth time it fails."""
-    times = count()
+def adding(total: int) -> Callable[[int], tuple[int, int]]:
+    """Adds up what it is told and says by what process."""
 
-    def job() -> None:
-        if next(times) == 3:
-            raise RuntimeError("as asked")
-        with path.open("a") as file:
-            file.write(f"{os.getpid()}\n")
+    def job(more: int) -> tuple[int, int]:
+        nonlocal total
+        total += more
+        return total, os.getpid()
 
     return job
 
