@@ -14,18 +14,25 @@ from benchmarks.paired import Job, Setting
 from benchmarks.rows.score import inception, statistics_of
 from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.metrics.frechet import FrechetDistance
+from dit_exp.metrics.resizing import resize_by_products
 
 
 def features(setting: Setting) -> Kind:
     plain = inception()
     folded = fold_batch_norms(copy.deepcopy(plain))
     last = copy.deepcopy(folded).to(memory_format=torch.channels_last)
+    resizing = resize_by_products(copy.deepcopy(last))
     images = torch.randint(0, 256, (setting.size(16, 1), 3, 32, 32), dtype=torch.uint8)
 
     def job(network: nn.Module) -> Job:
         return torch.inference_mode()(lambda: network(images)[0])
 
-    forms = {"batch norms folded, channels last": job(last), "folded": job(folded), "as it is": job(plain)}
+    forms = {
+        "batch norms folded, channels last, resized by products": job(resizing),
+        "folded, channels last": job(last),
+        "folded": job(folded),
+        "as it is": job(plain),
+    }
     return Kind(f"Inception features of {len(images)} images", forms, 1e-4)
 
 

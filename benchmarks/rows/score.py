@@ -17,6 +17,7 @@ from torch import nn
 from benchmarks.paired import Row, Setting, compared, interleaved
 from dit_exp.metrics.folding import fold_batch_norms
 from dit_exp.metrics.frechet import FrechetDistance
+from dit_exp.metrics.resizing import resize_by_products
 
 FEATURES_REACH, DISTANCE_REACH = 1.4, 3.0
 IMAGES = 500
@@ -64,7 +65,7 @@ def rows(setting: Setting) -> Iterator[Row]:
 def _features(setting: Setting) -> Row:
     """The 500 images are spread over the rounds."""
     plain = inception().to(setting.device)
-    fast = fold_batch_norms(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
+    fast = resize_by_products(fold_batch_norms(copy.deepcopy(plain))).to(memory_format=torch.channels_last)
     count = setting.size(-(-IMAGES // (setting.rounds + 1)), 1)
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, device=setting.device)
     with torch.inference_mode():

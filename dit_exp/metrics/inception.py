@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dit_exp.metrics.folding import fold_batch_norms
+from dit_exp.metrics.resizing import resize_by_products
 from dit_exp.pretrained.weights import located, verified
 
 # torch-fidelity's URL carries the first eight digits; mseitzer/pytorch-fid published the same file.
@@ -32,4 +33,4 @@ class Inception:
         published = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         )
-        self.network: nn.Module = fold_batch_norms(published)
+        self.network: nn.Module = resize_by_products(fold_batch_norms(published))
