@@ -57,6 +57,33 @@ class Apart:
         self.process.join()
 
 
+class Here:
+    """The same in this process, one after another: two processes on one GPU would be in each other's way."""
+
+    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
+        self.job, self.words = make(*arguments), ()
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, *words: Any) -> Any:
+        return self.job(*words)
+
+    def ask(self, *words: Any) -> None:
+        self.words = words
+
+    def answer(self) -> Any:
+        return self.job(*self.words)
+
+
+def beside(device: torch.device, make: Callable[..., Callable[..., Any]], *arguments: Any) -> Apart | Here:
+    """The peer's jobs: in a process of its own on a CPU, here on a GPU."""
+    return (Apart if device.type == "cpu" else Here)(make, *arguments)
+
+
 ENDED = "The process of a job ended; what it said stands above."
 
 

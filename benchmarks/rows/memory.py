@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.apart import Apart
+from benchmarks.apart import beside
 from benchmarks.paired import Quartiles, Row, Setting, begin
 from benchmarks.peers import CLASSES, S4, TINY, Size, check_same, ours, theirs
 from dit_exp.device import compiled
@@ -107,7 +107,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     device = setting.device
     model = ours(size).to(device)
     check_same(model, theirs(model, size).to(device), size, device)
-    with Apart(their_samples, size, device) as other:
+    with beside(device, their_samples, size, device) as other:
         other.ask()  # and so compiles while ours is compiled here
         mine = our_samples(size, device)
         peers = other.answer()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.apart import Apart
+from benchmarks.apart import beside
 from benchmarks.paired import Job, Row, Setting, begin, compared, done, interleaved
 from benchmarks.peers import CLASSES, MODES, S4, TINY, Size, check_same, ours, theirs
 from dit_exp.device import compiled
@@ -105,7 +105,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     half = IntervalGuidance(model.null_label, SCALE, HALF)
     mine: dict[str, Job] = {mode: our_walk(model, x, always, *how) for mode, how in MODES.items()}
     mine[FAST] = our_walk(model, x, half, "bf16", True)
-    with Apart(their_walks, size, x, device) as other:
+    with beside(device, their_walks, size, x, device) as other:
         other.ask()  # and so compiles its own while ours are compiled here
         for job in mine.values():
             job()

@@ -1,6 +1,6 @@
 """Forward pass and training step of DiT-S/4 against diffusers' DiT, and the share of the machine's peak.
 
-The peer has a process of its own, so that both compile at once. Measured is by turns.
+On a CPU the peer has a process of its own, so that both compile at once. Measured is by turns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.apart import Apart
+from benchmarks.apart import Apart, Here, beside
 from benchmarks.paired import (
     PRECISIONS,
     Job,
@@ -32,7 +32,6 @@ from benchmarks.peers import (
     TINY,
     Size,
     batch_of,
-    check_same,
     operations,
     our_step,
     ours,
@@ -43,7 +42,7 @@ from dit_exp.device import compiled
 from dit_exp.model.dit import DiT
 from dit_exp.trainer.loop import autocast
 
-FORWARD, STEP = "forward", "train step"
+FORWARD, STEP, ANSWER, PLAIN = "forward", "train step", "answer", "eager fp32"
 REACH = {"eager fp32": 1.05, "compiled fp32": 1.05, "eager bf16": 1.05, "compiled bf16": 1.15}
 OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
 
@@ -76,8 +75,10 @@ def our_jobs(model: DiT, size: Size, images: int, device: torch.device) -> dict[
     }
 
 
-def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., None]:
-    """The same of diffusers: a job that is told name and mode, or none for all modes."""
+def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., Any]:
+    """The same of diffusers: a job that is told name and mode, or none for all modes, or ANSWER for that of a
+    forward pass in float32.
+    """
     begin(device)
     peer = theirs(ours(size), size).to(device).eval()
     x, t, label = inputs(size, images, device)
@@ -91,10 +92,13 @@ def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., N
         STEP: {mode: their_step(peer, *how, batch, device) for mode, how in MODES.items()},
     }
 
-    def job(name: str, *modes: str) -> None:
+    def job(name: str, *modes: str) -> Any:
+        if name == ANSWER:
+            return jobs[FORWARD][PLAIN]().cpu().numpy()
         for mode in modes or MODES:
             jobs[name][mode]()
         done(device)
+        return None
 
     return job
 
@@ -103,17 +107,18 @@ def rows(setting: Setting) -> Iterator[Row]:
     size: Size = TINY if setting.quick else S4
     images, device = setting.size(16, 2), setting.device
     model = ours(size).to(device).eval()
-    check_same(model, theirs(model, size).to(device), size, device)
     work = operations(model, size, images)
     mine = our_jobs(model, size, images, device)
-    with Apart(their_jobs, size, images, device) as other:
+    with beside(device, their_jobs, size, images, device) as other:
+        expected = torch.from_numpy(other(ANSWER))
+        torch.testing.assert_close(mine[FORWARD][PLAIN]().cpu(), expected, rtol=1e-5, atol=1e-5)
         yield from _compared(FORWARD, mine[FORWARD], other, work, f"{images} images", setting)
         # Twice as many images, and backward passes cost twice the forward one.
         yield from _compared(STEP, mine[STEP], other, 2 * 3 * work, f"{2 * images} images", setting)
 
 
 def _compared(
-    name: str, mine: dict[str, Job], other: Apart, count: float, work: str, setting: Setting
+    name: str, mine: dict[str, Job], other: Apart | Here, count: float, work: str, setting: Setting
 ) -> Iterator[Row]:
     other.ask(name)  # and so compiles its own while ours are compiled here
     for job in mine.values():
@@ -134,7 +139,7 @@ def _compared(
         peer = f"diffusers {mode} ({100 * peers:.0f} % of peak)"
         times[peer] = times[f"diffusers {mode}"]
         yield compared(times, f"ours {mode}", peer, name, f"{work}, {mode}", REACH[mode], part)
-    default = "diffusers eager fp32"
+    default = f"diffusers {PLAIN}"
     yield compared(times, "ours compiled bf16", default, name, f"{work}, compiled bf16", OVER_DEFAULT)
     for precision, reach in SHARE.items():
         value = share(f"ours compiled {precision}", precision)

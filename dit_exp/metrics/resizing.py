@@ -12,7 +12,7 @@ from torch import Tensor, nn
 def resize_by_products(network: nn.Module) -> nn.Module:
     """torch-fidelity's Inception, in place, saying the same to 1e-6 of its features.
 
-    Its own resize picks four whole images by their indices, which takes 4 % of a forward pass on a CPU.
+    Its own resize picks four whole images by their indices: 4 % of a forward pass on a CPU, of images of 32.
     """
     from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x as own
 

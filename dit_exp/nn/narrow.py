@@ -14,7 +14,9 @@ PRODUCTS = (nn.Linear, nn.Conv2d)
 
 
 def narrowed(model: nn.Module) -> nn.Module:
-    """A copy that says the same under bfloat16 autocast, its products' weights cast and packed once.
+    """A copy for bfloat16 autocast, its products' weights cast and packed once.
+
+    It says the same bit by bit, but for the bias of a compiled product, which is then added before rounding.
 
     Where that is part of each evaluation, a forward pass of 16 images by DiT-S/4 takes 4 to 6 % longer, 2 %
     where it is compiled. What else it holds, and what blocks add up, stays as it is.

@@ -98,9 +98,12 @@ def held(state: TrainState) -> int:
 def sampling(parts: Parts, batch_size: int) -> float:
     """Seconds that one image takes a process: a few steps of the sampler on one batch, times its steps.
 
-    Guidance is in it; scoring the images is not. The model is whole, as no training has sharded it.
+    Guidance is in it; scoring the images is not. Weights that a training has sharded draw as they are.
     """
-    model = drawing(parts.model, parts.trainer.precision, parts.device)
+    from torch.distributed.tensor import DTensor
+
+    whole = not any(isinstance(parameter, DTensor) for parameter in parts.model.parameters())
+    model = drawing(parts.model, parts.trainer.precision, parts.device) if whole else parts.model
     network = following(model, None, parts.trainer.compile_sampling)
     _sample(parts, network, batch_size)  # warms up
     walking, taken, decoding = _sample(parts, network, batch_size)

@@ -95,8 +95,8 @@ def plan(
         limits.append(partition_limit(partition))
     parts.data.check()
     gmac = count_gmac(parts.model, parts.latent_shape, parts.data.num_classes)
-    seconds = measure.sampling(parts, batch_size)  # before a training shards the weights
     speed = measure.training(parts, steps, warmup)
+    seconds = measure.sampling(parts, batch_size)
     made = estimate(
         parts,
         count_parameters(parts.model),

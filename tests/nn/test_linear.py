@@ -74,7 +74,7 @@ def test_its_operators_keep_to_what_torch_asks_of_one():
 @BFLOAT16
 def test_so_does_that_of_what_is_packed():
     held = [torch.randn(shape, dtype=torch.bfloat16) for shape in ((3, 7, 24), (40, 24), (40,))]
-    torch.library.opcheck(torch.ops.dit_exp.inference_product.default, held)
+    torch.library.opcheck(torch.ops.dit_exp.packed_product.default, held)
 
 
 def test_what_is_frozen_gets_no_gradient():
@@ -106,13 +106,18 @@ def test_other_precisions_and_empty_batches_are_left_to_torch():
     x = torch.randn(5, 24)
     assert own.product_dtype(x) == torch.float32
     assert own.product_dtype(x.double()) is None
+    assert own.product_dtype(x.bfloat16()) is None  # the weight is float32, which torch refuses
     assert own.product_dtype(x[:0]) is None
     assert own.product_dtype(x.to("meta")) is None
     assert own(x[:0]).shape == (0, 40)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(own(x), torchs(x))
     wide = copy.deepcopy(own).double()
-    assert torch.equal(wide(x.double()), copy.deepcopy(torchs).double()(x.double()))
+    for half in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            said = wide(x.double())
+            assert said.dtype == torch.float64
+            assert torch.equal(said, copy.deepcopy(torchs).double()(x.double()))
 
 
 def test_so_are_few_operations(monkeypatch: pytest.MonkeyPatch):

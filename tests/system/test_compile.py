@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from dit_exp.nn.linear import Linear
 from dit_exp.trainer.history import read_rows
 
 PROJECT = Path(__file__).parents[2]
@@ -60,6 +62,21 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(
         for column in row.keys() & {"loss", "alignment"}:
             assert other[column] == pytest.approx(row[column], rel=tolerance, abs=1e-6)
     assert plain[-1]["loss"] < plain[0]["loss"]
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
+def test_a_compiler_does_not_put_the_bias_back_into_a_product(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    from torch._inductor.utils import run_and_get_code
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    torch.manual_seed(0)
+    layer, x = Linear(64, 256), torch.randn(256, 64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        said, [code] = run_and_get_code(torch.compile(layer, dynamic=False), x)
+        expected = layer(x)
+    assert "extern_kernels.mm(" in code
+    assert "addmm" not in code
+    assert (said - expected).float().norm() < 2**-8 * expected.float().norm()
 
 
 def test_compiled_code_that_was_cut_off_is_one_message_that_names_the_file(tmp_path: Path, cache: Path):

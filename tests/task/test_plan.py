@@ -209,18 +209,13 @@ def test_sampling_is_timed_by_the_step_and_multiplied_by_the_steps(tmp_path: Pat
     assert measure.sampling(one, 4) == pytest.approx((1 + 1) / 4)
 
 
-def test_sampling_is_timed_with_the_weights_that_draw_before_a_training_shards_them(
-    tmp_path: Path, monkeypatch
-):
+def test_sampling_is_timed_with_the_weights_that_draw(tmp_path: Path, monkeypatch):
     asked = []
-    whole, training = measure.trajectory, measure.training
+    whole = measure.trajectory
     monkeypatch.setattr(measure, "trajectory", lambda *given: asked.append(given[1]) or whole(*given))
-    monkeypatch.setattr(measure, "training", lambda *given: asked.append(None) or training(*given))
     run = parts(tmp_path, "trainer.precision=bf16")
-    plan(run, steps=1, warmup=0, batch_size=2)
-    *networks, last = asked
-    assert last is None
-    dtypes = [network.blocks[0].mlp.inner.weight.dtype for network in (*networks, run.model)]
+    measure.sampling(run, 2)
+    dtypes = [network.blocks[0].mlp.inner.weight.dtype for network in (*asked, run.model)]
     assert dtypes == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
