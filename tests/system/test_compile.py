@@ -65,10 +65,13 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(
 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
-def test_a_compiler_does_not_put_the_bias_back_into_a_product(cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_compiler_does_not_put_the_bias_back_into_a_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In a folder of its own: this process keeps open what it has compiled, and the next test cuts files off."""
     from torch._inductor.utils import run_and_get_code
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
     layer, x = Linear(64, 256), torch.randn(256, 64)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
