@@ -68,7 +68,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(
 def test_a_compiler_does_not_put_the_bias_back_into_a_product(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In a folder of its own: this process keeps open what it has compiled, and the next test cuts files off."""
+    """In a folder of its own: this process keeps open what it compiled, and the next test cuts files off."""
     from torch._inductor.utils import run_and_get_code
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
