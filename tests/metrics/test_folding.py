@@ -47,12 +47,12 @@ def test_inceptions_features_stay_without_its_94_batch_norms():
 
 @torch.inference_mode()
 def test_efficientnets_features_stay_and_so_do_its_activations():
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    plain = load_network(packaged_weights())
+    """In float64, since single logits near 0 err in float32 by more than the bound, folded or not."""
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain = load_network(packaged_weights()).double()
     folded = fold_batch_norms(copy.deepcopy(plain))
     assert (norms(plain), norms(folded)) == (49, 0)
-    expected = plain(images)
-    assert float((folded(images) - expected).norm() / expected.norm()) < 1e-5
+    torch.testing.assert_close(folded(images), plain(images), rtol=1e-10, atol=1e-10)
     kept = [sum(isinstance(part, nn.ReLU6) for part in net.modules()) for net in (plain, folded)]
     assert kept[0] == kept[1] > 0
 
