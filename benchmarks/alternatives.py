@@ -18,9 +18,9 @@ from benchmarks.forms.kind import Kind
 from benchmarks.paired import Setting, interleaved, ratios
 
 KINDS = (
-    training.optimizers, training.averages, training.clips, training.steps_of_s4, training.steps_of_s2,
-    blocks.modulations, blocks.attentions, blocks.answers, blocks.gelus, blocks.products, blocks.weights,
-    blocks.linears, blocks.windows, scores.features, scores.distances,
+    training.optimizers, training.averages, training.updates, training.clips, training.steps_of_s4,
+    training.steps_of_s2, blocks.modulations, blocks.attentions, blocks.answers, blocks.gelus,
+    blocks.products, blocks.weights, blocks.linears, blocks.windows, scores.features, scores.distances,
 )  # fmt: skip
 
 

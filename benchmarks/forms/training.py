@@ -17,6 +17,9 @@ from dit_exp.device import keep_freed_memory
 from dit_exp.ema import averaged
 from dit_exp.optimizer.adamw import adamw
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""torch's defaults, which ours are too."""
+
 
 def filled(model: nn.Module) -> nn.Module:
     """A copy with a gradient for every parameter, the same in all copies."""
@@ -82,6 +85,43 @@ def averages(setting: Setting) -> Kind:
 
     forms = {"one foreach lerp": foreach, "a loop": loop, "one flat buffer": one_buffer}
     return Kind("moving average of the same", forms, 1e-5)
+
+
+def updates(setting: Setting) -> Kind:
+    """AdamW and its average as they are, and in one pass over memory, the fewest that there can be."""
+    model, lone = (filled(ours(TINY if setting.quick else S4)) for _ in range(2))
+    lone.load_state_dict(model.state_dict())
+    optimizer, kept = adamw(model.parameters(), lr=RATE), averaged(model, EMA_DECAY)
+    kept.n_averaged += 100_000  # past the first updates, in which the decay grows
+    weight = torch.cat([p.detach().flatten() for p in lone.parameters()])
+    gradient = torch.cat([p.grad.flatten() for p in lone.parameters() if p.grad is not None])
+    state = (torch.zeros_like(weight), torch.zeros_like(weight), weight.clone())
+    count = torch.zeros(())
+
+    def two_passes() -> Tensor:
+        optimizer.step()
+        kept.update_parameters(model)
+        return first(kept)
+
+    def one_pass() -> Tensor:
+        count.add_(1)
+        _adamw_and_average(weight, gradient, *state, count)
+        shape = first(lone).shape
+        return state[-1][: shape.numel()].view(shape).clone()
+
+    forms = {"one after the other": two_passes, "flat and compiled into one pass": one_pass}
+    return Kind("AdamW and moving average of the same", forms, 1e-4)
+
+
+@torch.compile(dynamic=False)
+def _adamw_and_average(
+    weight: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, average: Tensor, count: Tensor
+) -> None:
+    mean.lerp_(gradient, 1 - BETAS[0])
+    square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+    size = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
+    weight.sub_(RATE / (1 - BETAS[0] ** count) * mean / size)
+    average.lerp_(weight, 1 - EMA_DECAY)
 
 
 def clips(setting: Setting) -> Kind:
