@@ -91,9 +91,11 @@ def quartiles(values: Sequence[float]) -> Quartiles:
 
 def begin(device: torch.device) -> None:
     """What every process that runs or compiles networks begins with: on a CPU it keeps what it lets go of, as
-    our runs do and peers beside them, and nothing that should be compiled is run as it is.
+    our runs do and peers beside them, nothing that should be compiled is run as it is, and convolutions of
+    float32, of which peers and scores have some, are not rounded to TF32.
     """
     torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch.backends.cudnn.allow_tf32 = False
     if device.type == "cpu":
         keep_freed_memory()
 

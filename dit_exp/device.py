@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -32,6 +33,17 @@ def resolve_device(device: str, local_rank: int = 0) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={device}, but torch sees no CUDA device. Pass device=auto.")
     return resolved
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """In the `with`, cuDNN takes convolutions of float32 in float32 and not, as torch has it do, in TF32."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_exp import parallel
-from dit_exp.device import resolve_device
+from dit_exp.device import exact_convolutions, resolve_device
 from dit_exp.errors import UserError
 from dit_exp.metrics.frechet import FrechetDistance
 from dit_exp.metrics.reference import Reference, from_data, from_file
@@ -216,8 +216,9 @@ class FeatureScores:
         """uint8 (B, 3, H, W) -> float32 features (and logits) on the CPU."""
         if self.extractor is None:
             raise RuntimeError("FeatureScores.prepare(data) comes first.")
-        # an evaluation may run under autocast, whose bfloat16 would shift the features
-        with torch.autocast(self.device.type, enabled=False):
+        # an evaluation may run under autocast, whose bfloat16 would shift the features, and GPUs round the
+        # factors of convolutions to TF32 unless told otherwise
+        with torch.autocast(self.device.type, enabled=False), exact_convolutions():
             out = self.extractor.network(images.to(self.device))
         return tuple(layer.float().cpu() for layer in out)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 SHORT = 128
@@ -40,7 +41,8 @@ class Short(torch.autograd.Function):
             return (weights @ v.contiguous()).view(*q.shape[:-1], v.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @once_differentiable  # it reads `weights`, which has no derivative here
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         q, k, v, weights = ctx.saved_tensors
         with torch.autocast(q.device.type, enabled=False):
             queries, grad = rows(q, k), rows(grads[0], v)

@@ -79,7 +79,7 @@ class Linear(nn.Linear):
 
 @torch.compiler.assume_constant_result
 def _supported() -> tuple[torch.dtype, ...]:
-    if not torch.backends.mkldnn.is_available():
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return ()
     short = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return (torch.float32, torch.bfloat16) if short else (torch.float32,)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +19,7 @@ from dit_exp.device import compiled
 from dit_exp.ema import averaged
 from dit_exp.nn.narrow import drawing
 from dit_exp.sampler.denoise import on_process_time
-from dit_exp.sampler.reuse.network import following
+from dit_exp.sampler.reuse.network import Silent, following
 from dit_exp.task.generate import decode, trajectory
 from dit_exp.task.parts import Parts
 from dit_exp.trainer.memory import PeakMemory
@@ -46,8 +48,8 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     Every process of a run calls it; the images are those of all of them. Raises UserError for a batch that
     they cannot share.
     """
-    trainer, device, here = parts.trainer, parts.device, parallel.world()
-    share = trainer.share()
+    trainer, device = parts.trainer, parts.device
+    trainer.share()  # a batch that cannot be shared is refused before anything is made
     ema = averaged(parts.model, trainer.ema_decay) if trainer.ema_decay else None
     strategy = chosen(trainer.strategy)
     strategy.prepare(parts.model, ema)
@@ -56,7 +58,7 @@ def training(parts: Parts, steps: int, warmup: int) -> Speed:
     )
     forward = on_process_time(compiled(strategy.network, trainer.compile), parts.process)  # type: ignore[arg-type]
     with parallel.main_first():  # which decodes the data into the cache
-        feed = parts.data.train(share, parts.seed, here.rank, here.size).batches()
+        feed = trainer.feed(parts.data, parts.seed, device)
     parts.model.train()
     memory = PeakMemory(device)
     started = 0.0
@@ -96,9 +98,11 @@ def held(state: TrainState) -> int:
 
 
 def sampling(parts: Parts, batch_size: int) -> float:
-    """Seconds that one image takes a process: a few steps of the sampler on one batch, times its steps.
+    """Seconds that one image takes a process: the sampler's first steps on one batch, and what the others
+    ask of the network beside them.
 
-    Guidance is in it; scoring the images is not. Weights that a training has sharded draw as they are.
+    Guidance is in it, by the images that it asks of in all steps, which are fewer where it is off for some;
+    scoring the images is not. Weights that a training has sharded draw as they are.
     """
     from torch.distributed.tensor import DTensor
 
@@ -106,18 +110,30 @@ def sampling(parts: Parts, batch_size: int) -> float:
     model = drawing(parts.model, parts.trainer.precision, parts.device) if whole else parts.model
     network = following(model, None, parts.trainer.compile_sampling)
     _sample(parts, network, batch_size)  # warms up
-    walking, taken, decoding = _sample(parts, network, batch_size)
-    return (walking / taken * parts.sampler.steps + decoding) / batch_size
+    walking, decoding = _sample(parts, network, batch_size)
+    some, whole = (_asked(parts, steps) for steps in (SAMPLING_STEPS, None))
+    return (walking / some * whole + decoding) / batch_size
 
 
-def _sample(parts: Parts, network: nn.Module, batch_size: int) -> tuple[float, int, float]:
-    """Seconds of a batch's first steps, how many they are, and seconds of decoding it."""
-    taken = min(SAMPLING_STEPS, parts.sampler.steps)
+def _sample(parts: Parts, network: nn.Module, batch_size: int) -> tuple[float, float]:
+    """Seconds of a batch's first steps, and of decoding it."""
     started = _now(parts.device)
-    *_, x = islice(trajectory(parts, network, range(batch_size)), 1 + taken)  # the noise comes first
+    *_, x = _walk(parts, network, batch_size, SAMPLING_STEPS)
     walked = _now(parts.device)
     decode(parts, x)
-    return walked - started, taken, _now(parts.device) - walked
+    return walked - started, _now(parts.device) - walked
+
+
+def _asked(parts: Parts, steps: int | None) -> int:
+    """Of how many images the first steps ask the network, or all, for one image that is drawn."""
+    silent = Silent(parts.latent_shape[0] * parts.objective.outputs)
+    deque(_walk(parts, silent, 1, steps), maxlen=0)
+    return sum(silent.batches)
+
+
+def _walk(parts: Parts, network: nn.Module, batch_size: int, steps: int | None) -> Iterator[Tensor]:
+    """The latents of a batch on the first steps of their way, or on all; the noise comes first."""
+    return islice(trajectory(parts, network, range(batch_size)), None if steps is None else 1 + steps)
 
 
 def _now(device: torch.device) -> float:

@@ -14,7 +14,7 @@ import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +123,15 @@ class Trainer:
             )
         return self.batch_size // size
 
+    def feed(self, data: DataSet, seed: int, device: torch.device, start: int = 0) -> Iterator[Batch]:
+        """This process's batches from a step on, of images held on the device where `resident_data` says so.
+
+        Raises UserError as `share` does, and for data that the device cannot hold.
+        """
+        here = parallel.world()
+        source = data.train(self.share(), seed, here.rank, here.size)
+        return (source.on(device) if self.resident_data else source).batches(start)
+
     def fit(
         self,
         model: Trainable,
@@ -149,7 +158,8 @@ class Trainer:
         Every process of a run calls it. Raises Stopped after a signal, UserError for a loss that is not
         finite.
         """
-        here, share = parallel.world(), self.share()
+        here = parallel.world()
+        self.share()  # a batch that cannot be shared is refused before anything is made
         last = self.steps(data)
         augment = NoAugmentation() if augment is None else augment
         alignment = NoAlignment() if alignment is None else alignment
@@ -165,8 +175,7 @@ class Trainer:
             module = strategy.network
             forward = network(compiled(module, self.compile))  # type: ignore[arg-type]
             with parallel.main_first():  # which decodes the data into the cache
-                source = data.train(share, seed, here.rank, here.size)
-                feed = (source.on(device) if self.resident_data else source).batches(state.step)
+                feed = self.feed(data, seed, device, state.step)
             parallel.largest(0)  # no clock runs while another process is not ready
             pending: list[Step] = []
             saved, spent = state.step, 0.0

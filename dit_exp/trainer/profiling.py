@@ -12,13 +12,14 @@ from torch.profiler import ProfilerActivity, profile, schedule
 log = logging.getLogger(__name__)
 
 WAIT, WARMUP, ACTIVE = 3, 1, 3
+SKIPPED = WAIT + WARMUP
 
 
 class Profile:
     """Around a training; `step` follows each step. Records three steps after the fourth, and no others.
 
     Writes trace.json, which chrome://tracing and Perfetto open, and profile.txt into the run directory. Where
-    the training ends before, there is nothing to write.
+    the training ends before, it writes of those that there were, and of none nothing.
     """
 
     def __init__(self, run_dir: Path, wanted: bool, device: torch.device) -> None:
@@ -42,13 +43,26 @@ class Profile:
     ) -> None:
         if self.recorder is not None:
             self.recorder.__exit__(kind, error, trace)
+            if self.recorded < 1:
+                log.warning("No profile was written: it is of steps %d to %d.", SKIPPED + 1, SKIPPED + ACTIVE)
+
+    @property
+    def recorded(self) -> int:
+        """Steps that were recorded whole."""
+        return 0 if self.recorder is None else min(self.recorder.step_num - SKIPPED, ACTIVE)
 
     def step(self) -> None:
         if self.recorder is not None:
             self.recorder.step()
 
     def _write(self, recorded: profile) -> None:
+        if self.recorded < 1:
+            return
         recorded.export_chrome_trace(str(self.run_dir / "trace.json"))
         key = f"self_{self.device.type}_time_total"
-        (self.run_dir / "profile.txt").write_text(recorded.key_averages().table(sort_by=key, row_limit=10))
-        log.info("The profile of %d steps is in %s and trace.json.", ACTIVE, self.run_dir / "profile.txt")
+        averages = recorded.key_averages()
+        for step in [event for event in averages if event.is_user_annotation]:  # which is no operation
+            averages.remove(step)
+        (self.run_dir / "profile.txt").write_text(averages.table(sort_by=key, row_limit=10))
+        where = self.run_dir / "profile.txt"
+        log.info("The profile of %d step(s) is in %s and trace.json.", self.recorded, where)

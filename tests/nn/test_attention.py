@@ -108,6 +108,13 @@ def test_recomputed_blocks_have_the_same_gradients_under_autocast(attn):
         assert torch.equal(one, other)
 
 
+def test_second_derivatives_are_refused_and_not_wrong():
+    q, k, v = (torch.randn(1, 2, 4, 8, requires_grad=True) for _ in range(3))
+    [grad] = torch.autograd.grad(Short.apply(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_of_an_empty_batch_it_is_empty():
     q, k, v, grad = (x[:0] for x in heads((4, 2, 16, 16), torch.bfloat16))
     assert [x.shape for x in gradients(attention, q, k, v, grad)] == [q.shape, k.shape, v.shape]

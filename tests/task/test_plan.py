@@ -14,9 +14,11 @@ from composing import composed
 
 from dit_exp import parallel
 from dit_exp.build import build
+from dit_exp.data.feed import ArrayFeed
 from dit_exp.ema import averaged
 from dit_exp.errors import UserError
 from dit_exp.parallel import World
+from dit_exp.sampler.reuse.network import Silent
 from dit_exp.sweep.partition import limit_minutes, parse
 from dit_exp.task import measure
 from dit_exp.task.measure import Speed, held
@@ -204,9 +206,29 @@ def test_sampling_is_timed_by_the_step_and_multiplied_by_the_steps(tmp_path: Pat
     run.objective.denoised = lambda *given: calls.append(1) or denoised(*given)
     # A tick for three steps, and one for decoding: (1 / 3 x 10 + 1) / 4.
     assert measure.sampling(run, 4) == pytest.approx((10 / 3 + 1) / 4)
-    assert len(calls) == 6
+    assert len(calls) == 3 + 3 + 3 + 10  # twice the network, and twice what only counts
     one = parts(tmp_path, "sampler.steps=1")
     assert measure.sampling(one, 4) == pytest.approx((1 + 1) / 4)
+
+
+def test_steps_in_which_guidance_is_on_are_timed_as_of_two_images(tmp_path: Path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(measure, "_now", lambda device: float(next(clock)))
+    words = ("process=flow", "objective=v", "sampler=euler", "sampler.steps=10")
+    # Steps start at t = 1, 0.9, ..., 0.1. Guidance is on from 0.6 down: in none of the first three, in six.
+    run = parts(tmp_path, *words, "guidance=interval", "guidance.interval=[0.05,0.65]")
+    assert measure.sampling(run, 4) == pytest.approx(((4 + 2 * 6) / 3 + 1) / 4)
+    whole = parts(tmp_path, *words, "guidance=cfg")
+    assert measure.sampling(whole, 4) == pytest.approx((10 / 3 + 1) / 4)
+
+
+def test_a_plan_times_images_that_are_held_on_the_device(tmp_path: Path, monkeypatch):
+    held = []
+    whole = ArrayFeed.on
+    monkeypatch.setattr(ArrayFeed, "on", lambda self, device: held.append(device) or whole(self, device))
+    measure.training(parts(tmp_path, "trainer.resident_data=true"), steps=1, warmup=0)
+    measure.training(parts(tmp_path), steps=1, warmup=0)
+    assert held == [torch.device("cpu")]
 
 
 def test_sampling_is_timed_with_the_weights_that_draw(tmp_path: Path, monkeypatch):
@@ -215,7 +237,8 @@ def test_sampling_is_timed_with_the_weights_that_draw(tmp_path: Path, monkeypatc
     monkeypatch.setattr(measure, "trajectory", lambda *given: asked.append(given[1]) or whole(*given))
     run = parts(tmp_path, "trainer.precision=bf16")
     measure.sampling(run, 2)
-    dtypes = [network.blocks[0].mlp.inner.weight.dtype for network in (*asked, run.model)]
+    networks = [network for network in (*asked, run.model) if not isinstance(network, Silent)]
+    dtypes = [network.blocks[0].mlp.inner.weight.dtype for network in networks]
     assert dtypes == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
