@@ -19,7 +19,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import rows as room
+from benchmarks.command import positive, told
 from benchmarks.paired import Row, Setting, begin, markdown
+from benchmarks.trained import check_scored
+from dit_exp.device import resolve_device
+from dit_exp.errors import UserError
 
 BEGIN, END = "<!-- the table of make bench DEVICE={device} -->", "<!-- its end -->"
 
@@ -33,7 +37,9 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names)
     )
-    parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after one that does not")
+    parser.add_argument(
+        "--rounds", type=positive, default=6, help="rounds that count, after one that does not"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--run", type=Path, help="a trained run, for the time that samples of its quality take"
@@ -59,22 +65,30 @@ def machine(device: torch.device) -> str:
 
 
 def inserted(page: str, table: str, device: str) -> str:
-    """The page with the device's table between its marks. Raises ValueError for a page without them."""
+    """The page with the device's table between its marks. Raises UserError for a page without them."""
     mark = BEGIN.format(device=device)
     before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"The page needs the lines {mark} and {END}, between which the table is put.")
+        raise UserError(
+            f"--write: the page needs the lines {mark} and {END}, between which the table is put. "
+            "Add them, or leave --write out, and the table is printed alone."
+        )
     return f"{before}{mark}\n\n{table}\n\n{END}{after}"
 
 
 def main(words: list[str] | None = None) -> int:
     given = arguments(words)
-    setting = Setting(torch.device(given.device), given.rounds, given.quick, given.run, given.ddt)
+    setting = Setting(resolve_device(given.device), given.rounds, given.quick, given.run, given.ddt)
+    for run in filter(None, (given.run, given.ddt)):
+        check_scored(run)
+    if given.write:
+        inserted(_read(given.write), "", setting.device.type)
     begin(setting.device)
     started, found, failed = time.monotonic(), [], []
     where = machine(setting.device)
     for name in given.only:
+        before = time.monotonic()
         torch._dynamo.reset()  # it keeps eight forms of a function and would run a ninth as it is
         try:
             for row in importlib.import_module(f"benchmarks.rows.{name}").rows(setting):
@@ -83,11 +97,21 @@ def main(words: list[str] | None = None) -> int:
         except Exception:  # the other rows are worth having
             failed.append(name)
             traceback.print_exc()
+        print(f"{name}: {time.monotonic() - before:.0f} s", file=sys.stderr, flush=True)
     table = _page(found, where, given.rounds, time.monotonic() - started, given.quick)
     print(table)
     if given.write and not failed:
-        given.write.write_text(inserted(given.write.read_text(), table, setting.device.type))
+        given.write.write_text(inserted(_read(given.write), table, setting.device.type))
     return 1 if failed else 0
+
+
+def _read(page: Path) -> str:
+    try:
+        return page.read_text()
+    except OSError as error:
+        raise UserError(
+            f"--write {page} cannot be read: {error.strerror}. Pass a page that is there."
+        ) from error
 
 
 def _page(found: list[Row], where: str, rounds: int, seconds: float, quick: bool) -> str:
@@ -97,4 +121,4 @@ def _page(found: list[Row], where: str, rounds: int, seconds: float, quick: bool
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from benchmarks.command import positive, told
 from benchmarks.forms import blocks, scores, training
 from benchmarks.forms.kind import Kind
 from benchmarks.paired import Setting, interleaved, ratios
@@ -44,7 +46,9 @@ def rows(setting: Setting, kinds: Sequence[Callable[[Setting], Kind]]) -> Iterat
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11, help="rounds that count, after one that does not")
+    parser.add_argument(
+        "--rounds", type=positive, default=11, help="rounds that count, after one that does not"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: the figures mean nothing")
     named = {make.__name__: make for make in KINDS}
     parser.add_argument(
@@ -58,4 +62,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(told(main))

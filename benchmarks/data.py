@@ -8,6 +8,7 @@ Run: python -m benchmarks.data [seconds a measurement] [model keys, as model=dit
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import statistics
@@ -21,6 +22,7 @@ import torch
 from composing import composed
 from encoding import encoding, using
 
+from benchmarks.command import told
 from dit_exp.build import build
 from dit_exp.data.celebahq import CelebaHQ
 from dit_exp.data.folder import Folder
@@ -89,12 +91,16 @@ def rate(data: DataSet, seconds: float, batch: int = 64) -> float:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=float, default=3.0, help="of a measurement")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the training step")
+    given = parser.parse_intermixed_args()
+    seconds = given.seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         written(folder)
         sets = data_sets(folder)
-        words = ["data=digits", "data.image_size=32", "tracker=none", "metrics=none", *STEP, *sys.argv[2:]]
+        words = ["data=digits", "data.image_size=32", "tracker=none", "metrics=none", *STEP, *given.overrides]
         parts = build(*composed(words), words, folder)
         rates: dict[str, list[float]] = {key: [] for key in sets}
         for turn in range(ROUNDS + 1):
@@ -111,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(told(main))

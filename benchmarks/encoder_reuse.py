@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.command import positive, told
 from benchmarks.trained import draw, parts_of
 
 if TYPE_CHECKING:
@@ -130,13 +131,13 @@ def table(found: list[Way], count: int, batch_size: int) -> str:
     return "\n".join(lines)
 
 
-def main(words: list[str]) -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", help="a run directory or a checkpoint file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for task=evaluate")
-    parser.add_argument("--images", type=int, help="to draw in each way; metrics.num_samples")
-    parser.add_argument("--batch-size", type=int, default=250, help="images drawn at once")
-    parser.add_argument("--depth", type=int, help="blocks that are kept; the model's encoder_depth")
+    parser.add_argument("--images", type=positive, help="to draw in each way; metrics.num_samples")
+    parser.add_argument("--batch-size", type=positive, default=250, help="images drawn at once")
+    parser.add_argument("--depth", type=positive, help="blocks that are kept; the model's encoder_depth")
     parser.add_argument("--ratios", help="at what shares of evaluations they are kept: 0.5,0.8")
     parser.add_argument("--placed", default=",".join(PLACED), help="where the others lie: planned,forecast")
     parser.add_argument("--quick", action="store_true", help="few images, and no score")
@@ -161,4 +162,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(told(main))

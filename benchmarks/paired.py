@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from dit_exp.device import keep_freed_memory
+from dit_exp.nn.linear import by_onednn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -145,10 +147,33 @@ def compared(
     return Row(benchmark, work, peer, *middles, ratios(times[peer], times[ours]), reach, share)
 
 
-def matmul(precision: str, device: torch.device, side: int) -> tuple[Job, float]:
-    """A product of two square matrices, and its floating-point operations."""
-    a, b = (torch.randn(side, side, device=device).to(PRECISIONS[precision]) for _ in range(2))
-    return lambda: a @ b, 2 * side**3
+def matmul(precision: str, device: torch.device, side: int) -> Job:
+    """A product of two square matrices, of 2 side^3 operations."""
+    a, b = _matrices(precision, device, side)
+    return lambda: a @ b
+
+
+def laid_out_matmul(precision: str, device: torch.device, side: int) -> Job | None:
+    """The same by oneDNN, the right matrix laid out before; None where there is no oneDNN for it.
+
+    In float32 torch asks MKL, which has no code of its own for AMD's processors.
+    """
+    if device.type != "cpu" or PRECISIONS[precision] not in by_onednn():
+        return None
+    a, b = _matrices(precision, device, side)
+    right = torch.ops.mkldnn._reorder_linear_weight(b.T.contiguous())
+    return lambda: torch.ops.mkldnn._linear_pointwise(a, right, None, "none", [], "")
+
+
+def _matrices(precision: str, device: torch.device, side: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(side, side, generator=g).to(device, PRECISIONS[precision]) for _ in range(2))
+    return a, b
+
+
+def fastest(times: Sequence[Sequence[float]]) -> list[float]:
+    """The least of several jobs' times in each round."""
+    return [min(taken) for taken in zip(*times, strict=True)]
 
 
 def shares(

@@ -6,11 +6,13 @@ Run: python -m benchmarks.sampler_scores RUN_DIR [KEY=VALUE ...]
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import PROJECT
+from benchmarks.command import told
 from benchmarks.trained import parts_of
 
 EVALUATIONS = (5, 9, 15, 25, 51)
@@ -41,7 +43,11 @@ def score_of(
 
 
 def main() -> None:
-    run, *overrides = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", help="a run directory or a checkpoint file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for task=evaluate")
+    given = parser.parse_intermixed_args()
+    run, overrides = given.run, given.overrides
     samplers = sorted(path.stem for path in (PROJECT / "conf" / "sampler").glob("*.yaml"))
     rows: list[str] = []
     named = ""
@@ -61,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(told(main))

@@ -6,6 +6,7 @@ Run: python -m benchmarks.startup [rounds]
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+from benchmarks import PROJECT
+from benchmarks.command import positive
+
 EMPTY = """
 import hydra
 
@@ -38,7 +41,11 @@ def seconds(command: list[str], folder: str) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 11
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "rounds", nargs="?", type=positive, default=11, help="that count, after one that does not"
+    )
+    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty_app.py"
         empty.write_text(EMPTY)

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from dit_exp.task.parts import Parts
 
 
+def check_scored(run: Path) -> None:
+    """Raises UserError for what is no run, and for one that says nothing of how it is scored."""
+    from composing import composed
+
+    from dit_exp.errors import UserError
+
+    _, choices = composed([f"checkpoint={run.resolve()}", "task=evaluate"])
+    if choices["metrics"] == "none":
+        raise UserError(
+            f"{run} has metrics=none, so nobody can say how good its images are. Pass a scored run."
+        )
+
+
 def parts_of(run: Path, words: list[str], folder: Path) -> Parts:
     """What `task=evaluate` with these words builds, its model as it draws, and without a tracker.
 

@@ -34,13 +34,9 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 
 def chosen(found: list[Way]) -> Row:
-    """The row of the fastest way within the bound; of none within it, a row that falls short.
-
-    Raises ValueError for ways without a score.
-    """
+    """The row of the fastest way within the bound; of none within it, a row that falls short."""
     plain, *others = found
-    if plain.score is None:
-        raise ValueError("The run has metrics=none, so nobody can say what reuse costs.")
+    assert plain.score is not None
     name, base = plain.score
     peer = f"no reuse, {name} at {base:.1f}"
     many = f"{len(plain.distance)} images of {STEPS} steps"

@@ -1,6 +1,8 @@
 """Forward pass and training step of DiT-S/4 against diffusers' DiT, and the share of the machine's peak.
 
-On a CPU the peer has a process of its own, so that both compile at once. Measured is by turns.
+The peak is the fastest product of two square matrices that was found here: torch's, or on a CPU that of
+oneDNN whose right matrix is laid out before. The share of torch's own has rows beside it. On a CPU the peer
+has a process of its own, so that both compile at once. Measured is by turns.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,12 +19,15 @@ from benchmarks.apart import Apart, Here, beside
 from benchmarks.paired import (
     PRECISIONS,
     Job,
+    Quartiles,
     Row,
     Setting,
     begin,
     compared,
     done,
+    fastest,
     interleaved,
+    laid_out_matmul,
     matmul,
     shares,
 )
@@ -35,6 +41,7 @@ from benchmarks.peers import (
     operations,
     our_step,
     ours,
+    their_names,
     their_step,
     theirs,
 )
@@ -42,9 +49,11 @@ from dit_exp.device import compiled
 from dit_exp.model.dit import DiT
 from dit_exp.trainer.loop import autocast
 
-FORWARD, STEP, ANSWER, PLAIN = "forward", "train step", "answer", "eager fp32"
+FORWARD, STEP, ANSWER, GRADIENTS, PLAIN = "forward", "train step", "answer", "gradients", "eager fp32"
 REACH = {"eager fp32": 1.05, "compiled fp32": 1.05, "eager bf16": 1.05, "compiled bf16": 1.15}
 OVER_DEFAULT, SHARE = 1.8, {"fp32": 0.88, "bf16": 0.70}
+APART = {"fp32": 1e-5, "bf16": 2e-2}
+"""How far an answer may be from that of eager float32, as a share of its norm."""
 
 
 def forward_of(network: nn.Module, call: Callable[..., Tensor], mode: str, device: torch.device) -> Job:
@@ -75,9 +84,17 @@ def our_jobs(model: DiT, size: Size, images: int, device: torch.device) -> dict[
     }
 
 
+def gradients_of(network: nn.Module, call: Callable[..., Tensor], x: Tensor) -> dict[str, Tensor]:
+    """Of the mean squared error to the images themselves, in float32 and without dropout, by weight."""
+    nn.functional.mse_loss(call(network.eval()), x).backward()
+    found = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+    return found
+
+
 def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., Any]:
-    """The same of diffusers: a job that is told name and mode, or none for all modes, or ANSWER for that of a
-    forward pass in float32.
+    """The same of diffusers: a job that is told a name and modes, or no mode for all of them; for ANSWER and
+    GRADIENTS it gives what there is to compare, as arrays.
     """
     begin(device)
     peer = theirs(ours(size), size).to(device).eval()
@@ -93,8 +110,10 @@ def their_jobs(size: Size, images: int, device: torch.device) -> Callable[..., A
     }
 
     def job(name: str, *modes: str) -> Any:
+        if name == GRADIENTS:
+            return {key: value.cpu().numpy() for key, value in gradients_of(peer, call, x).items()}
         if name == ANSWER:
-            return jobs[FORWARD][PLAIN]().cpu().numpy()
+            return {mode: jobs[FORWARD][mode]().float().cpu().numpy() for mode in modes or MODES}
         for mode in modes or MODES:
             jobs[name][mode]()
         done(device)
@@ -110,40 +129,84 @@ def rows(setting: Setting) -> Iterator[Row]:
     work = operations(model, size, images)
     mine = our_jobs(model, size, images, device)
     with beside(device, their_jobs, size, images, device) as other:
-        expected = torch.from_numpy(other(ANSWER))
-        torch.testing.assert_close(mine[FORWARD][PLAIN]().cpu(), expected, rtol=1e-5, atol=1e-5)
+        check_gradients(model, other(GRADIENTS), size, images)
+        _compiled(ANSWER, mine[FORWARD], other)
+        check_answers({mode: job() for mode, job in mine[FORWARD].items()}, other(ANSWER))
         yield from _compared(FORWARD, mine[FORWARD], other, work, f"{images} images", setting)
+        _compiled(STEP, mine[STEP], other)
         # Twice as many images, and backward passes cost twice the forward one.
         yield from _compared(STEP, mine[STEP], other, 2 * 3 * work, f"{2 * images} images", setting)
+
+
+def check_gradients(model: nn.Module, expected: dict[str, np.ndarray], size: Size, images: int) -> None:
+    """Raises AssertionError where a weight that both have has another gradient, by 1e-4 of its norm."""
+    x, t, label = inputs(size, images, next(model.parameters()).device)
+    found = their_names(gradients_of(model, lambda net: net(x, t.float(), label), x), size)
+    # Time and label are embedded once here and in each block there. What is added to all keys alike changes
+    # no softmax, so that gradient is rounding and nothing else.
+    for name, value in found.items():
+        if ".emb." not in name and not name.endswith("to_k.bias"):
+            _assert_near(value, expected[name], 1e-4, f"The gradient of {name}")
+
+
+def check_answers(mine: dict[str, Tensor], theirs: dict[str, np.ndarray]) -> None:
+    """Raises AssertionError unless all modes of both sides say what ours does in eager float32."""
+    torch.testing.assert_close(mine[PLAIN].cpu(), torch.from_numpy(theirs[PLAIN]), rtol=1e-5, atol=1e-5)
+    plain = mine[PLAIN].cpu().numpy()
+    for mode, (precision, _) in MODES.items():
+        _assert_near(mine[mode], plain, APART[precision], f"Our answer in {mode}")
+        _assert_near(torch.from_numpy(theirs[mode]), plain, APART[precision], f"diffusers' in {mode}")
+
+
+def _assert_near(value: Tensor, expected: np.ndarray, bound: float, what: str) -> None:
+    apart = np.linalg.norm(value.float().cpu().numpy() - expected) / np.linalg.norm(expected)
+    assert apart <= bound, f"{what} is {apart:.1e} of its norm away, more than {bound:.0e}."
+
+
+def _compiled(name: str, mine: dict[str, Job], other: Apart | Here) -> None:
+    """Runs all modes of both sides once, which compiles both at once on a CPU."""
+    other.ask(name)
+    for job in mine.values():
+        job()
+    other.answer()
 
 
 def _compared(
     name: str, mine: dict[str, Job], other: Apart | Here, count: float, work: str, setting: Setting
 ) -> Iterator[Row]:
-    other.ask(name)  # and so compiles its own while ours are compiled here
-    for job in mine.values():
-        job()
-    other.answer()
     jobs: dict[str, Job] = {}
     for mode, job in mine.items():
         jobs[f"ours {mode}"], jobs[f"diffusers {mode}"] = job, partial(other, name, mode)
     side = setting.size(8192 if setting.device.type == "cuda" else 2048, 128)
-    products = {precision: matmul(precision, setting.device, side) for precision in PRECISIONS}
-    times = interleaved(jobs | {f"peak {p}": job for p, (job, _) in products.items()}, setting)
+    products, square = {}, 2 * side**3
+    for precision in PRECISIONS:
+        products[f"torch {precision}"] = matmul(precision, setting.device, side)
+        laid_out = laid_out_matmul(precision, setting.device, side)
+        if laid_out is not None:
+            products[f"oneDNN {precision}"] = laid_out
+    times = interleaved(jobs | products, setting)
+    for precision in PRECISIONS:
+        made = [taken for key, taken in times.items() if key in products and key.endswith(precision)]
+        times[f"peak {precision}"] = fastest(made)
 
-    def share(job: str, precision: str):
-        return shares(times[job], count, times[f"peak {precision}"], products[precision][1])
+    def share(job: str, peak: str) -> Quartiles:
+        return shares(times[job], count, times[peak], square)
 
     for mode, (precision, _) in MODES.items():
-        part, peers = (share(f"{who} {mode}", precision).middle for who in ("ours", "diffusers"))
+        part, peers = (share(f"{who} {mode}", f"peak {precision}").middle for who in ("ours", "diffusers"))
         peer = f"diffusers {mode} ({100 * peers:.0f} % of peak)"
         times[peer] = times[f"diffusers {mode}"]
         yield compared(times, f"ours {mode}", peer, name, f"{work}, {mode}", REACH[mode], part)
     default = f"diffusers {PLAIN}"
     yield compared(times, "ours compiled bf16", default, name, f"{work}, compiled bf16", OVER_DEFAULT)
+    yardsticks = {
+        "peak": f"the fastest matrix product of {side}",
+        "torch": f"torch's matrix product of {side}",
+    }
     for precision, reach in SHARE.items():
-        value = share(f"ours compiled {precision}", precision)
-        yield Row(
-            f"{name}: share of peak", f"compiled {precision}", f"matrix product of {side}",
-            None, None, value, reach, figure="{:.1%}",
-        )  # fmt: skip
+        for peak, against in yardsticks.items():
+            value = share(f"ours compiled {precision}", f"{peak} {precision}")
+            yield Row(
+                f"{name}: share of peak", f"compiled {precision}", against,
+                None, None, value, reach, figure="{:.1%}",
+            )  # fmt: skip

@@ -49,7 +49,7 @@ class Linear(nn.Linear):
         A product without a gradient then lays nothing out and puts its bias in as it goes. On other devices
         than a CPU nothing is done.
         """
-        short = self.weight.dtype == torch.bfloat16 and torch.bfloat16 in _supported()
+        short = self.weight.dtype == torch.bfloat16 and torch.bfloat16 in by_onednn()
         if short and self.weight.device.type == "cpu":
             packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
             setattr(self.weight, PACKED, packed)
@@ -74,11 +74,12 @@ class Linear(nn.Linear):
             dtype = None if torch.float64 in given else torch.get_autocast_dtype("cpu")
         else:
             dtype = x.dtype if len(given) == 1 else None
-        return dtype if dtype in _supported() else None
+        return dtype if dtype in by_onednn() else None
 
 
 @torch.compiler.assume_constant_result
-def _supported() -> tuple[torch.dtype, ...]:
+def by_onednn() -> tuple[torch.dtype, ...]:
+    """Precisions whose products oneDNN takes on this machine."""
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return ()
     short = torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -12,6 +12,7 @@ from benchmarks import paired
 from benchmarks.paired import Quartiles, Row, Setting, compared, interleaved, markdown, ratios, shares
 from benchmarks.rows.growth import exponent
 from benchmarks.rows.memory import Smaller
+from dit_exp.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -84,5 +85,5 @@ def test_the_table_is_put_between_its_marks_and_nowhere_else():
     new = command.inserted(page, "new", "cpu")
     assert new == f"# Speed\n\n{begin}\n\nnew\n\n{command.END}\n\nafter\n{gpu}"
     assert command.inserted(new, "new", "cpu") == new
-    with pytest.raises(ValueError, match="The page needs the lines"):
+    with pytest.raises(UserError, match="the page needs the lines"):
         command.inserted("# Speed\n", "new", "cpu")

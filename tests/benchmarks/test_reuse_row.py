@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks.encoder_reuse import Way
 from benchmarks.rows.reuse import chosen
 
 
-def way(ratio: float, seconds: list[float], score: float | None) -> Way:
-    scored = None if score is None else ("fd_toy", score)
-    return Way(ratio, "planned", None, None, seconds, [0.0], scored)  # type: ignore[arg-type]
+def way(ratio: float, seconds: list[float], score: float) -> Way:
+    return Way(ratio, "planned", None, None, seconds, [0.0], ("fd_toy", score))  # type: ignore[arg-type]
 
 
 def test_the_fastest_within_three_percent_is_taken_and_one_beyond_is_not():
@@ -30,8 +27,3 @@ def test_where_none_keeps_the_score_the_row_falls_short():
     row = chosen([way(0, [9, 4], 10.0), way(0.5, [9, 2], 11.0)])
     assert row.work == "1 images of 100 steps: none is within 3 %"
     assert row.verdict == "falls short"
-
-
-def test_a_run_without_a_score_is_refused():
-    with pytest.raises(ValueError, match="metrics=none"):
-        chosen([way(0, [1, 1], None), way(0.5, [1, 1], None)])
