@@ -13,7 +13,7 @@ help:
 	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
 	@echo "make test       all tests (make test-unit: without those that start programs, and most triples of parts)"
 	@echo "make lint       ruff and pyright"
-	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DDT=DIR, DEVICE=cuda)"
+	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DDT=DIR, DEVICE=cuda, WRITE=PAGE)"
 	@echo "make ui         the MLflow UI, on port $(PORT)"
 	@echo "make server     a tracking server for several machines (HOST, PORT, STORE, AUTH=1)"
 	@echo "make lock       pin the requirements anew"
@@ -48,11 +48,11 @@ lint: .venv/done
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The table goes to the terminal and into docs/performance.md.
+# The table goes to the terminal, and with WRITE=FILE between its marks in a page.
 DEVICE ?= cpu
 bench: .venv/done
 	$(BIN)/python -m benchmarks --device $(DEVICE) $(if $(RUN),--run $(RUN)) $(if $(DDT),--ddt $(DDT)) \
-		--write docs/performance.md
+		$(if $(WRITE),--write $(WRITE))
 
 ui: .venv/done
 	@echo "Open $(RUNS)"

@@ -81,14 +81,16 @@ def rows(setting: Setting) -> Iterator[Row]:
     mine, other = (filled(size, setting.device) for _ in range(2))
     numbers = count_parameters(mine)
     work = f"AdamW and EMA, {numbers / 1e6:.1f} M parameters"
+    jobs = {"ours": our_update(mine), PEER: their_update(other), SUM: memory(numbers, setting.device)}
+    for side in ("ours", PEER):
+        jobs[side]()
+    for a, b in zip(mine.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     if setting.device.type == "cpu":
         with Apart(ours_apart, size) as ours_there, Apart(theirs_apart, size) as theirs_there:
             times = interleaved({"ours": ours_there, PEER: theirs_there}, setting)
         yield compared(times, "ours", PEER, "optimizer", f"{work}, a process each", REACH)
-    jobs = {"ours": our_update(mine), PEER: their_update(other), SUM: memory(numbers, setting.device)}
     times = interleaved(jobs, setting)
-    for a, b in zip(mine.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     yield compared(times, "ours", PEER, "optimizer", f"{work}, freed memory kept", REACH)
     value = shares(times["ours"], PASSES * numbers, times[SUM], SUM_PASSES * numbers)
     yield Row(
