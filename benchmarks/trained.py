@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
 
 def check_scored(run: Path) -> None:
-    """Raises UserError for what is no run, and for one that says nothing of how it is scored."""
-    from composing import composed
-
+    """Raises UserError for what is no run, and for one that says nothing of how its images are scored."""
+    from dit_exp import checkpoint
     from dit_exp.errors import UserError
 
-    _, choices = composed([f"checkpoint={run.resolve()}", "task=evaluate"])
-    if choices["metrics"] == "none":
+    _, stored = checkpoint.find(str(run))
+    if stored["choices"]["metrics"] == "none":
         raise UserError(
-            f"{run} has metrics=none, so nobody can say how good its images are. Pass a scored run."
+            f"{run} has metrics=none, so nobody can say how good its images are. Pass a run with scores."
         )
 
 

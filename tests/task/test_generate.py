@@ -115,6 +115,13 @@ def test_in_bfloat16_weights_are_cast_once_to_the_same_images(trained, monkeypat
     assert torch.equal(once, each)
 
 
+def test_time_is_embedded_once_an_evaluation_for_all_blocks_and_both_halves_of_a_guided_batch(tmp_path: Path):
+    run, embedded = parts(tmp_path, "model.depth=3"), []
+    run.model.time.register_forward_hook(lambda module, given, answer: embedded.append(len(answer)))
+    list(generate(run, run.model, 5, 5))
+    assert embedded == [10] * run.sampler.evaluations
+
+
 def test_sampling_starts_from_the_process_s_last_noise_level(tmp_path: Path):
     run = parts(tmp_path / "edm", "process=edm", "objective=edm")
     start = next(trajectory(run, run.model, range(64)))
