@@ -53,6 +53,8 @@ class Apart:
         self.end()
 
     def end(self) -> None:
+        self.pipe.close()  # by which a process that waits ends of itself, its compilers with it
+        self.process.join(SECONDS)
         self.process.terminate()
         self.process.join()
 
@@ -84,6 +86,8 @@ def beside(device: torch.device, make: Callable[..., Callable[..., Any]], *argum
     return (Apart if device.type == "cpu" else Here)(make, *arguments)
 
 
+SECONDS = 5.0
+"""That a process is given to end."""
 ENDED = "The process of a job ended; what it said stands above."
 
 

@@ -23,7 +23,7 @@ TRIED = {
 }
 """The first of each two adds no noise on the way, the other does."""
 
-SAMPLES, PIECES = 300, 5
+SAMPLES, PIECES = 240, 4
 
 
 def rows(setting: Setting) -> Iterator[Row]:

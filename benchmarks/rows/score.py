@@ -21,7 +21,7 @@ from dit_exp.metrics.resizing import resize_by_products
 
 FEATURES_REACH, DISTANCE_REACH = 1.4, 3.0
 IMAGES = 500
-ROUNDS = 5
+ROUNDS = 3
 """Of distances, torch-fidelity's of which take seconds each and hardly differ."""
 
 

@@ -129,9 +129,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     work = operations(model, size, images)
     mine = our_jobs(model, size, images, device)
     with beside(device, their_jobs, size, images, device) as other:
-        check_gradients(model, other(GRADIENTS), size, images)
         _compiled(ANSWER, mine[FORWARD], other)
         check_answers({mode: job() for mode, job in mine[FORWARD].items()}, other(ANSWER))
+        check_gradients(model, other(GRADIENTS), size, images)
         yield from _compared(FORWARD, mine[FORWARD], other, work, f"{images} images", setting)
         _compiled(STEP, mine[STEP], other)
         # Twice as many images, and backward passes cost twice the forward one.
