@@ -38,7 +38,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names)
     )
     parser.add_argument(
-        "--rounds", type=positive, default=6, help="rounds that count, after one that does not"
+        "--rounds", type=positive, default=5, help="rounds that count, after one that does not"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(

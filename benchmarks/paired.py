@@ -37,7 +37,7 @@ class Setting:
     """
 
     device: torch.device
-    rounds: int = 6
+    rounds: int = 5
     quick: bool = False
     run: Path | None = None
     ddt: Path | None = None
