@@ -13,7 +13,7 @@ import torch
 from networks import images, network, randomized
 from torch import Tensor, nn
 
-from dit_exp.device import compiled, keep_freed_memory, resolve_device
+from dit_exp.device import compiled, exact_convolutions, keep_freed_memory, resolve_device
 from dit_exp.errors import UserError
 from dit_exp.guidance.interval import IntervalGuidance
 from dit_exp.objective.v import VelocityPrediction
@@ -122,3 +122,10 @@ print(given_back, kept_at_all, faults())
 def test_where_the_c_library_cannot_keep_memory_nothing_is_done(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert keep_freed_memory() is False
+
+
+def test_exact_convolutions_leave_tf32_as_it_was():
+    before = torch.backends.cudnn.allow_tf32
+    with exact_convolutions():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before

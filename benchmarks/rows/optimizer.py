@@ -76,6 +76,12 @@ def theirs_apart(size: Size) -> Job:
     return their_update(filled(size, torch.device("cpu")))
 
 
+def check_same(mine: nn.Module, other: nn.Module) -> None:
+    """Raises AssertionError where weights differ."""
+    for a, b in zip(mine.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def rows(setting: Setting) -> Iterator[Row]:
     size = TINY if setting.quick else S4
     mine, other = (filled(size, setting.device) for _ in range(2))
@@ -84,13 +90,13 @@ def rows(setting: Setting) -> Iterator[Row]:
     jobs = {"ours": our_update(mine), PEER: their_update(other), SUM: memory(numbers, setting.device)}
     for side in ("ours", PEER):
         jobs[side]()
-    for a, b in zip(mine.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    check_same(mine, other)
     if setting.device.type == "cpu":
         with Apart(ours_apart, size) as ours_there, Apart(theirs_apart, size) as theirs_there:
             times = interleaved({"ours": ours_there, PEER: theirs_there}, setting)
         yield compared(times, "ours", PEER, "optimizer", f"{work}, a process each", REACH)
     times = interleaved(jobs, setting)
+    check_same(mine, other)  # after all steps too
     yield compared(times, "ours", PEER, "optimizer", f"{work}, freed memory kept", REACH)
     value = shares(times["ours"], PASSES * numbers, times[SUM], SUM_PASSES * numbers)
     yield Row(

@@ -55,6 +55,17 @@ def test_a_share_of_the_peak_is_operations_a_second_over_those_of_the_peak_in_th
     assert shares([2.0], 10, [10.0], 100) == (0.5, 0.5, 0.5)
 
 
+def test_the_peak_is_the_faster_product_of_each_round():
+    assert paired.fastest([[3.0, 1.0, 5.0], [2.0, 4.0, 5.0]]) == [2.0, 1.0, 5.0]
+
+
+def test_both_products_of_the_peak_are_the_same_product():
+    laid_out = paired.laid_out_matmul("fp32", CPU, 64)
+    if laid_out is None:
+        pytest.skip("torch has no oneDNN here")
+    torch.testing.assert_close(laid_out(), paired.matmul("fp32", CPU, 64)(), rtol=1e-4, atol=1e-4)
+
+
 def test_a_power_law_has_its_exponent():
     assert exponent([64, 256, 1024], [3 * n**1.5 for n in (64, 256, 1024)]) == pytest.approx(1.5)
 

@@ -23,7 +23,7 @@ from benchmarks.peers import (
     their_step,
     theirs,
 )
-from benchmarks.rows import data, optimizer, utilisation
+from benchmarks.rows import data, optimizer, training, utilisation
 from benchmarks.rows.memory import kept
 from benchmarks.rows.sampling import SCALE, our_walk, their_walk
 from dit_exp.guidance.cfg import ClassifierFreeGuidance
@@ -40,6 +40,23 @@ def test_diffusers_model_with_our_weights_says_the_same_and_with_another_weight_
         model.blocks[1].mlp.outer.bias[0] += 0.1
     with pytest.raises(AssertionError):
         check_same(model, peer, TINY, CPU)
+
+
+def test_gradients_and_answers_are_compared_and_others_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "begin", lambda device: None)  # which is for a process's whole life
+    model, job = ours(TINY).eval(), training.their_jobs(TINY, 2, CPU)
+    expected = job(training.GRADIENTS)
+    training.check_gradients(model, expected, TINY, 2)
+    changed = {
+        "transformer_blocks.1.ff.net.2.weight": 1.001 * expected["transformer_blocks.1.ff.net.2.weight"]
+    }
+    with pytest.raises(AssertionError, match=r"The gradient of transformer_blocks\.1\.ff\.net\.2\.weight"):
+        training.check_gradients(model, expected | changed, TINY, 2)
+    mine = dict.fromkeys(peers.MODES, torch.ones(4))
+    said = dict.fromkeys(peers.MODES, torch.ones(4).numpy())
+    training.check_answers(mine, said)
+    with pytest.raises(AssertionError, match=r"diffusers' in compiled bf16 is 3\.0e-02"):
+        training.check_answers(mine, said | {"compiled bf16": 1.03 * said["compiled bf16"]})
 
 
 def test_diffusers_has_an_embedding_of_time_and_label_in_each_block():

@@ -222,3 +222,10 @@ def test_a_network_has_the_gradients_of_torchs_layers():
     assert asked.call_count > 10
     for mine, theirs in zip(own, torchs, strict=True):
         assert (mine - theirs).norm() <= 1e-5 * theirs.norm() + 1e-9
+
+
+def test_where_onednn_is_switched_off_torch_takes_the_products():
+    layer, x = Linear(64, 64), torch.randn(FEW // 64**2 * 2, 64)
+    assert layer.product_dtype(x) == torch.float32
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert layer.product_dtype(x) is None
