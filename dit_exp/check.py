@@ -276,19 +276,23 @@ def _read(name: str) -> Module | None:
     return Module(name, name if is_package else name.rpartition(".")[0], file, body)
 
 
-def _find(target: str) -> Definition | None:
-    """Where a dotted path leads, through re-exports."""
-    module = _read(target.rpartition(".")[0])
+def _find(target: str, seen: frozenset[str] = frozenset()) -> Definition | None:
+    """Where a dotted path leads, through re-exports. `seen` are those that led here, in case of a circle."""
+    module = _read(target.rpartition(".")[0]) if target not in seen else None
+    if module is None:
+        return None
     name = target.rpartition(".")[2]
-    for statement in reversed(module.body if module else []):
-        if module and isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
+    for statement in reversed(module.body):
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
-    origin = _imports(module).get(name, target) if module else target
-    return _find(origin) if origin != target else None
+    imported = _imports(module)
+    starred = [f"{path}.{name}" for local, path in imported.items() if local.startswith("*")]
+    origins = [imported[name]] if name in imported else starred
+    return next(filter(None, (_find(origin, seen | {target}) for origin in origins)), None)
 
 
 def _imports(module: Module) -> dict[str, str]:
-    """Local name -> dotted path."""
+    """Local name -> dotted path; "*path" -> path for a module all of whose names are imported."""
     names = {}
     for statement in module.body:
         if isinstance(statement, ast.Import):
@@ -298,7 +302,10 @@ def _imports(module: Module) -> dict[str, str]:
         elif isinstance(statement, ast.ImportFrom):
             source = "." * statement.level + (statement.module or "")
             source = importlib.util.resolve_name(source, module.package)
-            names |= {alias.asname or alias.name: f"{source}.{alias.name}" for alias in statement.names}
+            for alias in statement.names:
+                starred = alias.name == "*"
+                local = f"*{source}" if starred else alias.asname or alias.name
+                names[local] = source if starred else f"{source}.{alias.name}"
     return names
 
 

@@ -29,6 +29,19 @@ def run(*words: str, cwd: Path = PROJECT, **environment: str) -> subprocess.Comp
     )
 
 
+def imported_by(*words: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """A command and the modules that it has imported when it ends."""
+    code = (
+        "import sys, runpy; sys.argv[0] = 'run.py'\n"
+        "try: runpy.run_path('run.py', run_name='__main__')\n"
+        "finally: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    return done, set(done.stdout.splitlines()[-1].split())
+
+
 def refused(*words: str, code: int = 2, **environment: str) -> str:
     """What a command that must fail says; never a traceback."""
     done = run(*words, **environment)
@@ -82,6 +95,16 @@ def test_a_wrong_type_is_told_before_anything_is_built(tmp_path: Path):
     assert "The configuration has 2 problems:" in text
     assert "model.width='big': expected int, got str" in text
     assert "seed='one': expected int, got str" in text
+
+
+@pytest.mark.parametrize(
+    "words", [["model.depht=3"], ["model=dit_z"], ["model.width=big"], ["-m", "model.depht=3,4"]]
+)
+def test_messages_do_not_wait_for_torch(tmp_path: Path, words: list[str]):
+    done, modules = imported_by(*words, "tracker=none", f"run_dir={tmp_path}/a")
+    assert done.returncode == 2, done.stderr
+    assert "dit_exp.messages" in modules
+    assert not {"torch", "mlflow", "numpy"} & modules
 
 
 @pytest.mark.system  # a whole program each
@@ -143,14 +166,7 @@ def test_train_then_sample_then_evaluate_from_another_folder(tmp_path: Path):
 
 @pytest.mark.system
 def test_without_a_tracker_mlflow_is_never_imported(tmp_path: Path):
-    code = (
-        "import sys, runpy; sys.argv[0] = 'run.py'\n"
-        "try: runpy.run_path('run.py', run_name='__main__')\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "assert 'mlflow' not in sys.modules and 'torch' in sys.modules"
-    )
-    words = [*TINY, "trainer.max_steps=1", f"run_dir={tmp_path}/a"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
+    done, modules = imported_by(*TINY, "trainer.max_steps=1", f"run_dir={tmp_path}/a")
     assert done.returncode == 0, done.stderr
+    assert "torch" in modules
+    assert "mlflow" not in modules

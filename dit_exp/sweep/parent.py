@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from dit_exp.sweep.folder import SWEEP_FILE, Sweep, lock
 from dit_exp.tracker.none import NoTracker
-from dit_exp.types.training import Tracker
+
+if TYPE_CHECKING:
+    from dit_exp.types.training import Tracker
 
 log = logging.getLogger(__name__)
 

@@ -42,22 +42,36 @@ def train(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(scope="module")
+def compiled_in_bf16(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a compiled run."""
+    folder = tmp_path_factory.mktemp("bf16") / "run"
+    done = train(cache, *HALF, "trainer.compile=true", f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("tolerance", "extra"),
-    [
-        (1e-4, []),
-        (1e-4, ["augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32"]),
-        (1e-2, HALF),
-    ],
+    "extra", [[], ["augment=edm", "alignment=repa", "alignment.width=32", "teacher.image_size=32"]]
 )
-def test_a_compiled_run_has_the_losses_of_a_plain_one(
-    tmp_path: Path, cache: Path, tolerance: float, extra: list[str]
-):
+def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path, cache: Path, extra: list[str]):
     for name in ("false", "true"):
         done = train(cache, f"trainer.compile={name}", f"run_dir={tmp_path}/{name}", *extra)
         assert done.returncode == 0, done.stderr
-    plain, compiled = (read_rows(tmp_path / name / "history.jsonl") for name in ("false", "true"))
-    assert len(compiled) == 6
+    assert_same_losses(tmp_path / "false", tmp_path / "true", 1e-4)
+
+
+def test_a_compiled_run_in_bf16_has_the_losses_of_a_plain_one(
+    tmp_path: Path, cache: Path, compiled_in_bf16: Path
+):
+    done = train(cache, *HALF, f"run_dir={tmp_path}/plain")
+    assert done.returncode == 0, done.stderr
+    assert_same_losses(tmp_path / "plain", compiled_in_bf16, 1e-2)
+
+
+def assert_same_losses(one: Path, two: Path, tolerance: float) -> None:
+    plain, compiled = (read_rows(folder / "history.jsonl") for folder in (one, two))
+    assert len(plain) == len(compiled) == 6
     for row, other in zip(plain, compiled, strict=True):
         for column in row.keys() & {"loss", "alignment"}:
             assert other[column] == pytest.approx(row[column], rel=tolerance, abs=1e-6)
@@ -82,14 +96,13 @@ def test_a_compiler_does_not_put_the_bias_back_into_a_product(
     assert (said - expected).float().norm() < 2**-8 * expected.float().norm()
 
 
+@pytest.mark.usefixtures("compiled_in_bf16")
 def test_compiled_code_that_was_cut_off_is_one_message_that_names_the_file(tmp_path: Path, cache: Path):
     """As a program leaves it that is killed while the C++ compiler writes."""
-    words = [*HALF, "trainer.compile=true"]
-    assert train(cache, *words, f"run_dir={tmp_path}/whole").returncode == 0
     libraries = list(cache.rglob("*.so"))
     for library in libraries:
         library.write_bytes(library.read_bytes()[:100])
-    done = train(cache, *words, f"run_dir={tmp_path}/cut")
+    done = train(cache, *HALF, "trainer.compile=true", f"run_dir={tmp_path}/cut")
     assert done.returncode == 1
     assert sum(f"Compiled code in {library} cannot" in done.stderr for library in libraries) == 1
     assert "Delete it and start again" in done.stderr
