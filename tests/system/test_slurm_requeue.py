@@ -25,6 +25,18 @@ from slurm_sweeps import (
 
 from dit_exp import checkpoint
 
+PATIENT = """
+import time
+
+from dit_exp.attn.mha import MultiHeadAttention
+
+
+class Patient(MultiHeadAttention):
+    def forward(self, x, c):
+        time.sleep(0.1)
+        return super().forward(x, c)
+"""
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
@@ -62,8 +74,20 @@ def test_preempted_and_requeued_jobs_go_on_in_the_same_run(slurm: Cluster, tmp_p
     assert [metric.step for metric in losses] == list(range(1, 1001))
 
 
-def test_a_job_whose_time_is_up_is_started_again_and_goes_on(slurm: Cluster, tmp_path: Path):
-    words = ["trainer.max_steps=1000000", "trainer.max_minutes=1.7", "seed=0", "run_dir=s"]
+@pytest.fixture
+def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words for an attention that waits, so that a run of minutes leaves the processors to other tests."""
+    (tmp_path / "patient.py").write_text(PATIENT)
+    (tmp_path / "conf" / "attn").mkdir(parents=True)
+    (tmp_path / "conf" / "attn" / "patient.yaml").write_text("_target_: patient.Patient\n_partial_: true\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return [f"hydra.searchpath=[file://{tmp_path}/conf]", "attn=patient"]
+
+
+def test_a_job_whose_time_is_up_is_started_again_and_goes_on(
+    slurm: Cluster, tmp_path: Path, patient: list[str]
+):
+    words = [*patient, "trainer.max_steps=1000000", "trainer.max_minutes=1.7", "seed=0", "run_dir=s"]
     times = ["hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30"]
     run = start(slurm, tmp_path, *words, "trainer.checkpoint_every=100000", *times)
     until(lambda: sweep_of_or_none(tmp_path / "s") == "requeued", "a requeue before the timeout", run)
