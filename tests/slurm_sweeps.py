@@ -9,6 +9,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import program
 import torch
 import yaml
 from slurm_cluster import Cluster
@@ -90,9 +91,8 @@ def sweep_of(place: Path) -> list[Cell]:
 
 
 def in_this_process(place: Path, *words: str) -> None:
-    command = [sys.executable, str(PROJECT / "run.py"), *TINY, *words, f"run_dir={place}"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, timeout=300, env=env)
+    done = program.run(*TINY, *words, f"run_dir={place}", env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
 
 
 def assert_same_run(one: Path, two: Path) -> None:

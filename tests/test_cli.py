@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import program
 import pytest
 
 PROJECT = Path(__file__).parents[1]
@@ -18,15 +19,7 @@ TINY = [
 
 
 def run(*words: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROJECT / "run.py"), *words],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return program.run(*words, cwd=cwd, env=os.environ | environment)
 
 
 def imported_by(*words: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:

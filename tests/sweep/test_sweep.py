@@ -11,6 +11,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import program
 import pytest
 from composing import composed
 from omegaconf import open_dict
@@ -34,8 +35,7 @@ def sweep(cwd: Path, *words: str, path: str | None = None) -> subprocess.Complet
     """Runs a sweep in `cwd`; `path` is where its programs are looked for."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("DIT_EXP_SWEEP")}
     env["PATH"] = path or env["PATH"]
-    command = [sys.executable, str(PROJECT / "run.py"), "-m", *TINY, *words]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return program.run("-m", *TINY, *words, cwd=cwd, env=env)
 
 
 def states(place: Path) -> list[tuple[str, int]]:

@@ -14,10 +14,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import program
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
-PROJECT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
 SCORE = "fd_efficientnet_lite0_24"
 
@@ -50,13 +50,7 @@ def sweep(tmp_path_factory) -> Path:
         "model.depth=1", "model.heads=4", "trainer.batch_size=32", "trainer.max_steps=20",
         "trainer.warmup_steps=1", f"run_dir={folder}/sweep", f"tracker.uri=sqlite:///{folder}/mlflow.db",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "run.py"), *words],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    done = program.run(*words)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -122,9 +116,7 @@ def test_the_runs_of_a_sweep_stand_with_their_scores_and_compare_in_a_chart(swee
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium: not installed. apt-get install chromium")
 def test_the_report_opens_on_a_desk_and_on_a_phone(sweep: Path):
     words = [f"sweep={sweep}/sweep", "task=report", f"run_dir={sweep}/report", "tracker=none"]
-    subprocess.run(
-        [sys.executable, str(PROJECT / "run.py"), *words], check=True, capture_output=True, timeout=300
-    )
+    assert program.run(*words).returncode == 0
     report = sweep / "sweep" / "report" / "index.html"
     for name, width in (("desk", 1200), ("phone", 390)):
         text = page(report.as_uri(), sweep / f"{name}.png", width, 2400)

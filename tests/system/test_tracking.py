@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import program
 import pytest
 
 PROJECT = Path(__file__).parents[2]
@@ -20,14 +18,7 @@ pytestmark = pytest.mark.system
 
 
 def run(*words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "run.py"), *words, *TINY],
-        cwd=PROJECT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = program.run(*words, *TINY, cwd=PROJECT)
     assert done.returncode == 0, done.stderr
 
 

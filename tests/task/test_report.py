@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import program
 import pytest
 from sweeping import write_sweep
 
-ROOT = Path(__file__).parents[2]
 
-
-def run(tmp_path: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "run.py"), "task=report", f"run_dir={tmp_path}/run", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | env, check=False
-    )
+def run(tmp_path: Path, *words: str, **env: str) -> CompletedProcess[str]:
+    return program.run("task=report", f"run_dir={tmp_path}/run", *words, cwd=tmp_path, env=os.environ | env)
 
 
 @pytest.mark.system
