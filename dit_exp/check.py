@@ -10,8 +10,10 @@ import ast
 import difflib
 import importlib.util
 import inspect
+import os
 import pkgutil
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from inspect import Parameter
 from pathlib import Path
@@ -272,8 +274,14 @@ def _read(name: str) -> Module | None:
         return None
     is_package = spec.submodule_search_locations is not None
     file = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    body = _parsed(spec.origin, os.stat(spec.origin).st_mtime_ns)
     return Module(name, name if is_package else name.rpartition(".")[0], file, body)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(file: str, changed: int) -> list[ast.stmt]:
+    """A file as it was at the moment `changed`, kept for the other runs of a sweep."""
+    return ast.parse(Path(file).read_text(encoding="utf-8")).body
 
 
 def _find(target: str, seen: frozenset[str] = frozenset()) -> Definition | None:
