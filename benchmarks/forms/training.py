@@ -89,39 +89,50 @@ def averages(setting: Setting) -> Kind:
 
 def updates(setting: Setting) -> Kind:
     """AdamW and its average as they are, and in one pass over memory, the fewest that there can be."""
-    model, lone = (filled(ours(TINY if setting.quick else S4)) for _ in range(2))
-    lone.load_state_dict(model.state_dict())
+    model = filled(ours(TINY if setting.quick else S4))
+    other = filled(model)
     optimizer, kept = adamw(model.parameters(), lr=RATE), averaged(model, EMA_DECAY)
     kept.n_averaged += 100_000  # past the first updates, in which the decay grows
-    weight = torch.cat([p.detach().flatten() for p in lone.parameters()])
-    gradient = torch.cat([p.grad.flatten() for p in lone.parameters() if p.grad is not None])
-    state = (torch.zeros_like(weight), torch.zeros_like(weight), weight.clone())
-    count = torch.zeros(())
 
     def two_passes() -> Tensor:
         optimizer.step()
         kept.update_parameters(model)
         return first(kept)
 
-    def one_pass() -> Tensor:
-        count.add_(1)
-        _adamw_and_average(weight, gradient, *state, count)
-        shape = first(lone).shape
-        return state[-1][: shape.numel()].view(shape).clone()
-
-    forms = {"one after the other": two_passes, "flat and compiled into one pass": one_pass}
+    apart = [(p.detach(), p.grad) for p in other.parameters() if p.grad is not None]
+    joined = [torch.cat([tensor.flatten() for tensor in tensors]) for tensors in zip(*apart, strict=True)]
+    shape = first(other).shape
+    forms = {
+        "one after the other": two_passes,
+        "one pass, compiled for each parameter": _one_pass(apart, shape),
+        "one pass, compiled for a flat buffer": _one_pass([(joined[0], joined[1])], shape),
+    }
     return Kind("AdamW and moving average of the same", forms, 1e-4)
 
 
-@torch.compile(dynamic=False)
-def _adamw_and_average(
-    weight: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, average: Tensor, count: Tensor
-) -> None:
-    mean.lerp_(gradient, 1 - BETAS[0])
-    square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-    size = (square / (1 - BETAS[1] ** count)).sqrt() + EPSILON
-    weight.sub_(RATE / (1 - BETAS[0] ** count) * mean / size)
-    average.lerp_(weight, 1 - EMA_DECAY)
+def _one_pass(tensors: list[tuple[Tensor, Tensor]], shape: torch.Size) -> Job:
+    """A step on weights with their gradients, compiled; returns the average of the first, of this shape."""
+    held = [(w, g, torch.zeros_like(w), torch.zeros_like(w), w.clone()) for w, g in tensors]
+    count = 0
+
+    @torch.compile(dynamic=False)
+    def passed(size: Tensor, root: Tensor) -> None:
+        for weight, gradient, mean, square, average in held:
+            mean.lerp_(gradient, 1 - BETAS[0])
+            square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            weight.sub_(size * mean / (square.sqrt() * root + EPSILON))
+            average.lerp_(weight, 1 - EMA_DECAY)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        nonlocal count
+        count += 1
+        # Made before: written into the pass, their powers would be taken anew for each weight.
+        size, root = RATE / (1 - BETAS[0] ** count), (1 - BETAS[1] ** count) ** -0.5
+        passed(torch.tensor(size), torch.tensor(root))
+        return held[0][-1].flatten()[: shape.numel()].view(shape).clone()
+
+    return step
 
 
 def clips(setting: Setting) -> Kind:

@@ -19,7 +19,7 @@ def test_every_kind_has_a_row_for_each_of_its_forms():
     with torch.compiler.set_stance("force_eager"):
         lines = [line.split(" | ") for line in alternatives.rows(TINY, alternatives.KINDS)]
     assert [cells[-1] for cells in lines].count("in use |") == len(alternatives.KINDS)
-    assert len(lines) == 3 + 3 + 2 + 2 + 2 + 2 + 2 + 3 + 2 + 2 + 2 + 3 + 2 + 2 + 4 + 3
+    assert len(lines) == 3 + 3 + 3 + 2 + 2 + 2 + 2 + 3 + 2 + 2 + 2 + 3 + 2 + 2 + 4 + 3
 
 
 def test_a_form_that_computes_something_else_is_refused():
