@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_exp.report.statistics import Estimate, band, pareto
+from dit_exp.trainer.history import decimal_labels
 
 INK = "#1b1c1e"
 """Text and axes. In the page's SVG it becomes the colour of the text around it."""
@@ -68,6 +69,8 @@ def curves(
                 axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
         _frame(axes, [value for lines in series.values() for line in lines for value in line.values()], log)
+        if log:
+            decimal_labels(axes.yaxis)
 
     return _drawn(name, draw)
 

@@ -91,4 +91,18 @@ def plot_loss(rows: list[dict[str, Any]], path: Path) -> None:
     first, last = np.maximum(middle - half, 0), np.minimum(middle + half + 1, len(losses))
     axes.plot(steps, (sums[last] - sums[first]) / (last - first), color="C0", linewidth=1.8)
     axes.grid(alpha=0.3, which="both")
+    decimal_labels(axes.yaxis)
     figure.savefig(path, dpi=110)
+
+
+def decimal_labels(axis: Any) -> None:
+    """Labels a logarithmic axis 0.98 and not 9.8 x 10^-1; beyond a power of ten, twos and fives alone."""
+    from matplotlib.ticker import FuncFormatter
+
+    low, high = axis.get_view_interval()
+
+    def between(value: float, _: int) -> str:
+        return f"{value:g}" if high <= 10 * low or f"{value:e}"[0] in "25" else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(between))
