@@ -119,11 +119,12 @@ def _begin(cfg: DictConfig, run_dir: Path) -> tuple[dict[str, Any], torch.device
     return config, device
 
 
-def _tools(config: dict[str, Any]) -> dict[str, Any]:
+def _tools(config: dict[str, Any], trains: bool = True) -> dict[str, Any]:
     """What every training needs besides its networks, by the names in task.parts."""
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
-        optimizer([torch.zeros(1, requires_grad=True)])  # what it refuses, it refuses before any work is done
+        if trains:  # what it refuses, it refuses before any work is done
+            optimizer([torch.zeros(1, requires_grad=True)])
     with naming("trainer"):
         trainer = instantiate(config["trainer"])
     with naming("metrics"):
@@ -223,7 +224,7 @@ def build(cfg: DictConfig, choices: dict[str, str], overrides: list[str], run_di
         reuse=reuse,
         grid=grid,
         source=source,
-        **_tools(config),
+        **_tools(config, trains=source is None),
     )
 
 

@@ -158,8 +158,14 @@ def test_train_then_sample_then_evaluate_from_another_folder(tmp_path: Path):
 
 
 @pytest.mark.system
-def test_without_a_tracker_mlflow_is_never_imported(tmp_path: Path):
+def test_what_a_command_does_without_is_not_imported(tmp_path: Path):
+    """MLflow by those that are not tracked, the compiler, which torch's optimizers import, by drawing."""
     done, modules = imported_by(*TINY, "trainer.max_steps=1", f"run_dir={tmp_path}/a")
     assert done.returncode == 0, done.stderr
     assert "torch" in modules
     assert "mlflow" not in modules
+    words = ["task=sample", f"checkpoint={tmp_path}/a", "tracker=none", f"run_dir={tmp_path}/b"]
+    done, modules = imported_by(*words)
+    assert done.returncode == 0, done.stderr
+    assert "torch" in modules
+    assert not {"mlflow", "torch._dynamo"} & modules
