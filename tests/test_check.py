@@ -279,6 +279,13 @@ def test_the_source_tells_what_inspect_tells(target, monkeypatch):
             assert eval(read[name].default, scope) == parameter.default
 
 
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.startswith("dit_exp.")])
+def test_no_part_takes_any_argument_whatever_its_name(target):
+    """As one does that inherits torch.nn.Module's constructor: a misspelt key would be found out late."""
+    kinds = {p.kind for p in signature(target).parameters or []}
+    assert not kinds & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+
+
 def test_the_defaults_pass(monkeypatch):
     monkeypatch.setenv("DIT_EXP_HOME", str(CONF.parent))
     with initialize_config_dir(str(CONF), version_base="1.3"):

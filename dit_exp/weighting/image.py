@@ -15,6 +15,9 @@ from torch import Tensor, nn
 class ImageWeighting(nn.Module, ABC):
     """L = w(SNR) |x_0's estimate - x_0|^2. Subclasses name w."""
 
+    def __init__(self) -> None:  # nn.Module's own would be read as taking any argument
+        super().__init__()
+
     @abstractmethod
     def weight(self, snr: Tensor) -> Tensor:
         """The weight of the squared error of x_0 at SNR = alpha^2 / sigma^2, in its shape."""

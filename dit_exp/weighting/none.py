@@ -12,5 +12,8 @@ class NoWeighting(nn.Module):
     SNR + 1 times for v where variance is preserved, and once for x.
     """
 
+    def __init__(self) -> None:  # nn.Module's own would be read as taking any argument
+        super().__init__()
+
     def forward(self, error: Tensor, alpha: Tensor, sigma: Tensor, image_error: Tensor) -> Tensor:
         return error
