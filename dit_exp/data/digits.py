@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from functools import cached_property
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +32,18 @@ def scans() -> Arrays:
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
+@lru_cache(maxsize=4)
+def drawn(image_size: int) -> Arrays:
+    """All images and classes in a fixed order, kept for the other runs of a sweep."""
+    from PIL import Image
+
+    values, classes = scans()
+    order = np.random.default_rng(0).permutation(len(values))
+    grey = np.rint(values[order] * (255 / 16)).astype(np.uint8)
+    images = np.stack([np.asarray(resized(Image.fromarray(scan), image_size)) for scan in grey])
+    return images[:, None].repeat(3, axis=1), classes[order]
+
+
 class Digits(ArrayData):
     """1,797 scans of 8x8, resized, as three equal channels; splits train (1,500) and test (297).
 
@@ -51,17 +63,7 @@ class Digits(ArrayData):
         return hashlib.sha256(b"".join(part.tobytes() for part in self.arrays(split))).hexdigest()[:16]
 
     def arrays(self, split: str) -> Arrays:
-        images, labels = self._all
+        images, labels = drawn(self.image_size)
         if split not in SPLITS:
             raise UserError(f"data=digits has no split {split!r}. Choose one of {', '.join(SPLITS)}.")
         return images[SPLITS[split]], labels[SPLITS[split]]
-
-    @cached_property
-    def _all(self) -> Arrays:
-        from PIL import Image
-
-        values, classes = scans()
-        order = np.random.default_rng(0).permutation(len(values))
-        grey = np.rint(values[order] * (255 / 16)).astype(np.uint8)
-        images = np.stack([np.asarray(resized(Image.fromarray(scan), self.image_size)) for scan in grey])
-        return images[:, None].repeat(3, axis=1), classes[order]
