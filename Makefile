@@ -11,7 +11,7 @@ RUNS := 127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 help:
 	@echo "make setup      the environment, in .venv"
 	@echo "make demo       train a tiny model on digits, sample it, score it, log it to MLflow"
-	@echo "make test       all tests (make test-unit: without those that start programs, and most triples of parts)"
+	@echo "make test       all tests (make test-unit: without those that start programs, and most combinations of parts)"
 	@echo "make lint       ruff and pyright"
 	@echo "make bench      compare speed with peers, on an idle machine (RUN=DIR, DDT=DIR, DEVICE=cuda, WRITE=PAGE)"
 	@echo "make ui         the MLflow UI, on port $(PORT)"

@@ -168,6 +168,7 @@ def test_a_classifier_is_not_told_of_an_augmentation_and_says_so(tmp_path):
         build(cfg, names, [], tmp_path)
 
 
+@pytest.mark.system  # the unit suite has each by itself
 @pytest.mark.parametrize("sampler", choices("sampler"))
 @pytest.mark.parametrize("process", choices("process"))
 def test_every_sampler_samples_every_process(tmp_path, sampler, process):
