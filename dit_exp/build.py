@@ -120,7 +120,10 @@ def _begin(cfg: DictConfig, run_dir: Path) -> tuple[dict[str, Any], torch.device
 
 
 def _tools(config: dict[str, Any], trains: bool = True) -> dict[str, Any]:
-    """What every training needs besides its networks, by the names in task.parts."""
+    """What every training needs besides its networks, by the names in task.parts.
+
+    trains  whether the optimizer will be used, and is tried: a task on a checkpoint makes none
+    """
     with naming("optimizer"):
         optimizer = instantiate(config["optimizer"])
         if trains:  # what it refuses, it refuses before any work is done
